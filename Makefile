@@ -1,0 +1,59 @@
+# The commands a person needs; each installs what it needs, and a second call is fast.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install install-test demo test check format bench bench-gpu soak clean
+
+help: ## say what there is
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/.installed-test: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	@touch $@
+
+install: .venv/.installed ## install into .venv/
+
+install-test: .venv/.installed-test
+
+demo: install ## label the built-in samples and show what was made
+	$(BIN)/python -m pipelines.annotate --runner=DirectRunner --output labelstream-demo --preview 9
+	@echo
+	@echo "the picture:    labelstream-demo/report/preview.png"
+	@echo "COCO:           labelstream-demo/exports/annotations/instances.json"
+	@echo "JSON lines:     labelstream-demo/exports/labels.jsonl"
+	@$(BIN)/python -c "from pipelines.dataset import Dataset; import polars as pl; pl.Config.set_tbl_hide_dataframe_shape(True); print(Dataset('labelstream-demo').scan('annotations').select('label', 'confidence', 'bbox_x', 'bbox_y', 'bbox_w', 'bbox_h').collect())"
+
+test: install-test ## run the tests
+	$(BIN)/python -m pytest
+
+check: install-test ## format, lint, types, import contracts, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+format: install-test ## put the code into the one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install-test ## measure the pipeline against the bare loop and OpenCV's detector
+	$(BIN)/python -m tests.benchmarks.bench
+
+bench-gpu: ## measure the models on this machine's GPU (needs numpy, OpenCV and ONNX Runtime alone)
+	$(PYTHON) tests/benchmarks/bench_gpu.py
+
+soak: install-test ## kill tests in full
+	$(BIN)/python -m tests.soak.kills
+
+clean: ## remove what the commands above made, .venv included
+	rm -rf .venv build *.egg-info labelstream-demo

@@ -1,0 +1,327 @@
+"""Label pictures: `python -m pipelines.annotate --runner=DirectRunner --input photos/ --output out/`.
+
+Finds faces, labels the expression that each shows, and writes Parquet tables, COCO and JSON lines. Run it again and
+only what is new is done.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines import options as shared
+from pipelines.logs import configure, log, run_command
+from schemas.errors import RunError, UsageError
+from schemas.vocabulary import label_order
+
+if TYPE_CHECKING:
+    from pipelines.configuration import Configuration
+    from pipelines.dataset import Dataset
+    from transforms.source import Listing
+
+EPILOG = """\
+examples:
+  python -m pipelines.annotate --runner=DirectRunner
+  python -m pipelines.annotate --runner=DirectRunner --input photos/ --input 'more/*.jpg' --output out/
+  python -m pipelines.annotate --input crops/ --detector none --classifier mini-xception --output fer/
+  python -m pipelines.annotate --input photos/ --output out/ --retry-failed
+
+exit codes: 0 done; 1 every new item failed, more failed than --max-failure-rate allows, or the run could not go on;
+2 misuse. What is committed is never harmed: run the same command again to go on.
+The labels name the appearance of an expression, not a state of mind."""
+
+
+def parser() -> shared.Parser:
+    """Return the parser of all options of this job."""
+    made = shared.Parser(prog="python -m pipelines.annotate", description=__doc__.split("\n")[2], epilog=EPILOG)
+    shared.add_shared(made, "input", "output", "runner", "device")
+    models = made.add_argument_group("models")
+    models.add_argument(
+        "--detector",
+        metavar="NAME",
+        help=(
+            "yunet, mtcnn, none (each picture is one face, for libraries of cropped faces), or the path of a TOML record. "
+            "Default: what the data set was begun with, else yunet, or mtcnn where yunet's weights cannot be had"
+        ),
+    )
+    models.add_argument(
+        "--classifier",
+        default="expression8",
+        metavar="NAME",
+        help="expression8, mini-xception, or the path of a TOML record",
+    )
+    models.add_argument(
+        "--tta",
+        default="none",
+        choices=["none", "flip"],
+        help="test-time augmentation: flip averages each face with its mirror image",
+    )
+    models.add_argument(
+        "--detect-size",
+        type=shared.detect_size,
+        default=640,
+        metavar="N|full",
+        help=(
+            "long side in pixels at which faces are looked for; crops come from the full picture. full finds far faces, slowly"
+        ),
+    )
+    models.add_argument(
+        "--detect-threshold",
+        type=shared.share,
+        metavar="SCORE",
+        help="least detection score, 0..1 (default: the record's own)",
+    )
+    models.add_argument(
+        "--min-face",
+        type=shared.whole(0),
+        default=20,
+        metavar="PX",
+        help="least long side of a face's box, in pixels of the full picture; smaller ones are only counted",
+    )
+    rows = made.add_argument_group("what is kept")
+    rows.add_argument(
+        "--duplicates",
+        default="exact",
+        choices=["exact", "keep"],
+        help="exact: a file with the same bytes as another is a duplicate of it; keep: label it too",
+    )
+    rows.add_argument(
+        "--crops",
+        action="store_true",
+        help="store each face's picture in a table `crops` (without this no pixels are stored)",
+    )
+    rows.add_argument(
+        "--preview",
+        type=shared.whole(0),
+        default=0,
+        metavar="N",
+        help="draw a contact sheet of N pictures with boxes, landmarks and labels: report/preview.png",
+    )
+    rows.add_argument(
+        "--coco-categories",
+        default="expression",
+        choices=["expression", "face"],
+        help="one COCO category for each expression, or one category `face`",
+    )
+    shared.add_shared(rows, "no-export")
+    run = made.add_argument_group("the run")
+    run.add_argument("--retry-failed", action="store_true", help="also do again what failed before")
+    run.add_argument(
+        "--new-configuration", action="store_true", help="go on with a data set that was made with other options"
+    )
+    shared.add_shared(run, "epoch-items", "max-bytes", "max-pixels", "max-failure-rate", "log-format")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the job; return its exit code."""
+    started = time.monotonic()
+    options, beam_arguments = shared.read(parser(), argv)
+    configure(options.log_format)
+    inputs = options.input or [_samples()]
+    output = Path(options.output)
+    _require_output(output)
+    return _annotate(options, beam_arguments, inputs, output, started)
+
+
+def _samples() -> str:
+    from pipelines.samples import write_samples
+    from transforms.models.weights import cache_dir
+
+    try:
+        folder = write_samples(cache_dir() / "samples")
+    except OSError:
+        folder = write_samples(Path(tempfile.gettempdir()) / "labelstream-samples")
+    log.info("no --input named: labelling the built-in samples in %s", folder)
+    return str(folder)
+
+
+def _require_output(output: Path) -> None:
+    from pipelines.dataset import is_dataset
+
+    if "://" in str(output):
+        raise UsageError(f"--output {output}: expected a folder on this machine; this version writes to no other place")
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"--output {output}: expected a folder, but this is a file")
+    if output.is_dir() and not is_dataset(output) and any(output.iterdir()):
+        raise UsageError(
+            f"--output {output}: this folder is not empty and is no data set; name a new folder or a data set"
+        )
+
+
+def _annotate(
+    options: argparse.Namespace, beam_arguments: list[str], inputs: list[str], output: Path, started: float
+) -> int:
+    from pipelines.epochs import one_writer, stop_on_signals
+    from transforms.source import list_inputs
+
+    listing = list_inputs(inputs, exclude=str(output))
+    _require_files(listing, inputs)
+    with one_writer(output), stop_on_signals():
+        return _run(options, beam_arguments, inputs, listing, output, started)
+
+
+def _require_files(listing: "Listing", inputs: list[str]) -> None:
+    first = next(listing.files, None)
+    if first is None:
+        skipped = f" ({listing.skipped} hidden or text files were skipped)" if listing.skipped else ""
+        raise UsageError(f"No input found: {', '.join(inputs)} holds no picture{skipped}")
+    listing.files = chain([first], listing.files)
+
+
+def _run(
+    options: argparse.Namespace,
+    beam_arguments: list[str],
+    inputs: list[str],
+    listing: "Listing",
+    output: Path,
+    started: float,
+) -> int:
+    from pipelines import epochs
+    from pipelines.configuration import require_same
+    from pipelines.dataset import Dataset
+    from pipelines.planning import Planner
+    from pipelines.progress import Progress
+    from pipelines.summary import Run
+    from transforms.source import list_inputs
+
+    dataset = Dataset(output)
+    before = epochs.standing_configuration(dataset)
+    configuration, models = _configure(options, None if options.new_configuration else before)
+    now = configuration.told()
+    if before != now and options.new_configuration:
+        epochs.abandon_plan(dataset)
+    else:
+        require_same(before, now, str(output))
+    epochs.collect_garbage(dataset)
+    labels = models["classifier"]["labels"]
+    identity = epochs.Identity(version(), tuple(labels), models, configuration.hash)
+    planner = Planner(dataset, listing.files, now, epoch_items=options.epoch_items, retry_failed=options.retry_failed)
+    run = Run(started)
+    with Progress(lambda: sum(1 for _ in list_inputs(inputs, exclude=str(output)).files)) as progress:
+        for manifest in epochs.run_epochs(
+            dataset, planner, _runner(options, beam_arguments, configuration, identity), identity, progress.draw
+        ):
+            run.add(manifest)
+            progress.committed(manifest)
+    return _finish(options, dataset, run, listing, configuration)
+
+
+def _configure(options: argparse.Namespace, before: dict[str, Any] | None) -> tuple["Configuration", dict[str, Any]]:
+    """Return the configuration, and the models as a manifest tells them; loads and checks the models."""
+    from pipelines.configuration import Configuration, ModelChoice
+    from transforms.models.registry import default_detector, shared_classifier, shared_detector
+    from transforms.models.runtime import resolve_device
+    from validation.suites import VERSION
+
+    if options.detector is None:
+        options.detector = before["detector"]["name"] if before else default_detector()
+        if options.detector != "yunet":
+            log.warning(
+                "detector %s: %s",
+                options.detector,
+                "as this data set was begun" if before else "yunet's weights cannot be had here",
+            )
+    device = resolve_device(options.device)
+    detector = shared_detector(
+        options.detector, device, detect_size=options.detect_size, threshold=options.detect_threshold
+    )
+    classifier = shared_classifier(options.classifier, device, tta=options.tta)
+    log.info("detector %s, classifier %s, on %s", options.detector, options.classifier, device.name)
+    configuration = Configuration(
+        detector=ModelChoice(options.detector, detector.sha256),
+        classifier=ModelChoice(options.classifier, classifier.sha256),
+        tta=options.tta,
+        detect_size=options.detect_size,
+        detect_threshold=options.detect_threshold,
+        min_face=options.min_face,
+        max_pixels=options.max_pixels,
+        max_bytes=options.max_bytes,
+        duplicates=options.duplicates,
+        crops=options.crops,
+        vocabulary=label_order(tuple(classifier.labels)),
+        expectations=VERSION,
+    )
+    models = {
+        "detector": {"name": options.detector, "sha256": detector.sha256},
+        "classifier": {"name": options.classifier, "sha256": classifier.sha256, "labels": list(classifier.labels)},
+    }
+    return configuration, models
+
+
+def _runner(
+    options: argparse.Namespace, beam_arguments: list[str], configuration: "Configuration", identity: Any
+) -> Any:
+    """Return the function that runs one plan. Beam is imported when the first plan needs it."""
+
+    def run(plan: Any) -> None:
+        from pipelines.flow import Settings
+        from pipelines.runners import pipeline_options, run_plan
+
+        configure(options.log_format)  # importing Beam may have installed a handler of its own
+        settings = Settings(
+            root=str(options.output),
+            device=options.device,
+            detector=options.detector,
+            classifier=options.classifier,
+            tta=options.tta,
+            detect_size=options.detect_size,
+            detect_threshold=options.detect_threshold,
+            min_face=0 if options.detector == "none" else options.min_face,
+            max_pixels=options.max_pixels,
+            max_bytes=options.max_bytes,
+            crops=options.crops,
+            labels=identity.labels,
+            vocabulary=configuration.vocabulary,
+            batch_pictures=64,
+            metadata={
+                "version": identity.version,
+                "configuration_hash": identity.configuration_hash,
+                "models": identity.models,
+                "labels": list(configuration.vocabulary),
+                "coordinates": "absolute pixels after EXIF orientation, origin top-left; cx, cy, w, h in 0..1",
+            },
+        )
+        run_plan(plan, settings, options.runner, pipeline_options(options.runner, beam_arguments))
+
+    return run
+
+
+def _finish(
+    options: argparse.Namespace, dataset: "Dataset", run: Any, listing: Any, configuration: "Configuration"
+) -> int:
+    from pipelines.preview import draw_preview
+    from pipelines.summary import last_lines, summarise, write_summary
+    from transforms import stopping
+
+    if not options.no_export:
+        from pipelines.export import export_all
+
+        export_all(dataset, options.coco_categories)
+    told = summarise(dataset, run, listing.skipped, configuration)
+    write_summary(dataset, told)
+    if options.preview:
+        draw_preview(dataset, options.preview)
+    if stopping.stop_requested():
+        log.warning("stopped on request: what was committed stands; run the same command again to go on")
+    print(*last_lines(told, dataset.path), sep="\n", flush=True)
+    return 0 if stopping.stop_requested() else run.exit_code(options.max_failure_rate)
+
+
+def version() -> str:
+    """Return the project's version."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed("labelstream")
+    except PackageNotFoundError:
+        raise RunError("labelstream is not installed in this environment: run make install") from None
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))

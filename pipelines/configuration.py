@@ -1,0 +1,74 @@
+"""What decides the content of a data set: two runs with equal configurations give equal bytes.
+
+Inputs, outputs, runners, workers, batch sizes, devices and previews are not in it.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from schemas.errors import UsageError
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A model by its record's name and its weights' and record's sha256 (empty where there are no weights)."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The options that change results. `detect_size` is null for full size, `detect_threshold` for the record's own."""
+
+    detector: ModelChoice
+    classifier: ModelChoice
+    tta: str
+    detect_size: int | None
+    detect_threshold: float | None
+    min_face: int
+    max_pixels: int
+    max_bytes: int
+    duplicates: str
+    crops: bool
+    vocabulary: tuple[str, ...]
+    expectations: str
+
+    def told(self) -> dict[str, Any]:
+        """Return the configuration as plain JSON values."""
+        return dict(json.loads(json.dumps(asdict(self))))
+
+    @property
+    def hash(self) -> str:
+        """The configuration's sha256 as 64 hex digits."""
+        return configuration_hash(self.told())
+
+
+def configuration_hash(told: dict[str, Any]) -> str:
+    """Return the sha256 of a configuration in plain JSON values."""
+    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what differs, one text a field: `min_face: 20 -> 40`."""
+    return [
+        f"{key}: {_shown(before.get(key))} -> {_shown(value)}" for key, value in now.items() if before.get(key) != value
+    ]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict) and "name" in value:
+        return f"{value['name']} ({str(value['sha256'])[:12] or 'no weights'})"
+    return json.dumps(value)
+
+
+def require_same(before: dict[str, Any] | None, now: dict[str, Any], output: str) -> None:
+    """Raise `UsageError`, naming the difference, where a data set was made under another configuration."""
+    if before is None or before == now:
+        return
+    raise UsageError(
+        f"{output} was made under another configuration ({'; '.join(differences(before, now))}): use the same options, "
+        "another --output, or --new-configuration to go on with the new one"
+    )

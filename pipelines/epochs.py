@@ -1,0 +1,211 @@
+"""The supervisor: plan, run, commit, until nothing is left or a stop is asked for. One writer a data set."""
+
+import fcntl
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipelines.dataset import MANIFESTS, PLANS, TEMPORARY, Dataset, Manifest
+from pipelines.planning import Plan, Planner, pending
+from schemas.errors import RunError, UsageError
+from schemas.reasons import Outcome
+from schemas.tables import CROPS, TABLES
+from transforms import stopping
+from transforms.storage import create_exclusive
+
+RunPlan = Callable[[Plan], None]
+"""Runs one plan to its end, or raises `RunError`."""
+
+Watch = Callable[[], None]
+"""Called several times a second while an epoch runs, to draw progress."""
+
+
+@contextmanager
+def one_writer(output: Path) -> Iterator[None]:
+    """Hold the data set's lock; raise `UsageError` where another run holds it. A killed run's lock falls by itself."""
+    for folder in (PLANS, MANIFESTS, TEMPORARY):
+        _make_folder(output / folder)
+    with (output / TEMPORARY / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise UsageError(
+                f"{output} is in use by another run ({lock.read().strip() or 'unknown'}): wait for its end or stop it"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the output folder {folder}: {error.strerror}; name another --output") from None
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into a clean stop: the running epoch is dropped, what is committed stays."""
+
+    def stop(number: int, _frame: Any) -> None:
+        stopping.request_stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a manifest says of the code that made it; nothing of this changes the rows."""
+
+    version: str
+    labels: tuple[str, ...]
+    models: dict[str, Any]
+    configuration_hash: str
+
+
+def run_epochs(
+    dataset: Dataset, planner: Planner, run: RunPlan, identity: Identity, watch: Watch
+) -> Iterator[Manifest]:
+    """Yield the manifest of each epoch as it is committed; end early, without an error, on a request to stop.
+
+    A plan that an earlier run left uncommitted comes first: it covers the same files under the same names again.
+    """
+    unfinished = pending(dataset)
+    while not stopping.stop_requested():
+        plan, unfinished = unfinished, None
+        if plan is None:
+            epoch = dataset.manifests[-1].epoch + 1 if dataset.manifests else 1
+            plan = planner.next(epoch)
+            if plan is None:
+                return
+            _remember(dataset.path, plan)
+        else:
+            planner.adopt(plan)
+        started = time.monotonic()
+        for stale in _reports(dataset.path, plan):
+            stale.unlink()
+        try:
+            _run_watched(run, plan, watch)
+        except stopping.Stopped:
+            return
+        manifest = _commit(dataset, plan, identity, time.monotonic() - started)
+        dataset.add(manifest)
+        planner.committed.add(dataset, manifest)
+        yield manifest
+
+
+def _remember(output: Path, plan: Plan) -> None:
+    if not create_exclusive(str(output / PLANS / f"{plan.epoch:08d}.json"), plan.to_json()):
+        raise RunError(f"epoch {plan.epoch} of {output} was planned by another run meanwhile: start again")
+
+
+def _run_watched(run: RunPlan, plan: Plan, watch: Watch) -> None:
+    """Run the plan in a thread, so that this one can draw progress and take signals."""
+    raised: list[Exception] = []
+
+    def work() -> None:
+        try:
+            run(plan)
+        except Exception as error:  # noqa: BLE001  it is raised again by the thread that waits
+            raised.append(error)
+
+    worker = threading.Thread(target=work, name=f"epoch-{plan.epoch}", daemon=True)
+    worker.start()
+    while worker.is_alive():
+        worker.join(0.1)
+        watch()
+    if raised and stopping.stop_requested():
+        raise stopping.Stopped("stopped on request")
+    if raised:
+        raise raised[0]
+
+
+def _commit(dataset: Dataset, plan: Plan, identity: Identity, seconds: float) -> Manifest:
+    """Check that the shards hold every planned item, then make them visible by one exclusive file."""
+    reports = _reports(dataset.path, plan)
+    files = [file for report in reports for file in json.loads(report.read_bytes())]
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for file in files:
+        tables.setdefault(file.pop("table"), []).append(file)
+    outcomes = _outcomes(dataset.path, tables)
+    if sum(outcomes.values()) != plan.size:
+        raise RunError(
+            f"epoch {plan.epoch} planned {plan.size} items and has {sum(outcomes.values())} ({outcomes}): nothing of it "
+            "was committed; run again, and report this as a defect if it stays"
+        )
+    told = {
+        "epoch": plan.epoch,
+        "version": identity.version,
+        "configuration": plan.configuration,
+        "configuration_hash": identity.configuration_hash,
+        "models": identity.models,
+        "labels": identity.labels,
+        "roots": [{"number": root.number, "name": root.name, "marks": root.marks} for root in plan.roots],
+        "items": plan.size,
+        "outcomes": outcomes,
+        "supersedes": plan.supersedes,
+        "tables": tables,
+        "seconds": round(seconds, 3),
+        "committed_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    encoded = json.dumps(told, separators=(",", ":")).encode()
+    if not create_exclusive(str(dataset.path / MANIFESTS / f"{plan.epoch:08d}.json"), encoded):
+        raise RunError(f"epoch {plan.epoch} of {dataset.path} was committed by another run meanwhile: start again")
+    for report in reports:
+        report.unlink(missing_ok=True)
+    return Manifest(plan.epoch, json.loads(encoded))
+
+
+def _reports(output: Path, plan: Plan) -> list[Path]:
+    return sorted((output / TEMPORARY).glob(f"{plan.epoch:08d}-*.json"))
+
+
+def _outcomes(output: Path, tables: dict[str, list[dict[str, Any]]]) -> dict[str, int]:
+    images = [str(output / file["path"]) for file in tables.get("images", [])]
+    if not images:
+        raise RunError("the epoch wrote no shard: nothing was committed; run again")
+    told = pl.scan_parquet(images).select(pl.col("outcome").cast(pl.String)).collect()["outcome"].value_counts()
+    counted = dict(told.iter_rows())
+    failed = sum(file["rows"] for file in tables["failures"])
+    return {str(outcome): failed if outcome is Outcome.FAILED else counted.get(outcome, 0) for outcome in Outcome}
+
+
+def collect_garbage(dataset: Dataset) -> None:
+    """Remove shards that no manifest lists: what a killed run left behind. The caller holds the lock."""
+    for table in (*TABLES, CROPS):
+        listed = {Path(path).name for path in dataset.files(table)}
+        for path in (dataset.path / table).glob("*"):
+            if path.name not in listed:
+                path.unlink()
+
+
+def abandon_plan(dataset: Dataset) -> None:
+    """Remove the uncommitted plan of a killed run; the caller holds the lock."""
+    plan = pending(dataset)
+    if plan is not None:
+        (dataset.path / PLANS / f"{plan.epoch:08d}.json").unlink()
+
+
+def standing_configuration(dataset: Dataset) -> dict[str, Any] | None:
+    """Return the configuration of the last plan or commit, or None for a new data set."""
+    plan = pending(dataset)
+    if plan is not None:
+        return plan.configuration
+    return dict(dataset.manifests[-1].told["configuration"]) if dataset.manifests else None

@@ -1,0 +1,120 @@
+"""Write COCO or JSON lines from a data set, from what is committed. Beam is never loaded."""
+
+import contextlib
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from pipelines.dataset import Dataset
+from pipelines.logs import run_command
+from pipelines.options import DEFAULT_OUTPUT, Parser
+from schemas.errors import RunError
+from transforms.coco import Categories, Written, write_coco
+from transforms.jsonl import write_jsonl
+from transforms.storage import TEMP_PREFIX, printable
+
+LAYOUT = {"coco": "annotations/instances.json", "jsonl": "labels.jsonl"}
+"""Where importers look for each format in a folder."""
+
+
+def export_all(dataset: Dataset, categories: Categories) -> None:
+    """Write every format into the data set's `exports` folder, as at the end of a run. Raises RunError."""
+    for name, place in LAYOUT.items():
+        export(dataset, name, dataset.path / "exports" / place, categories)
+
+
+def export(dataset: Dataset, form: str, path: Path, categories: Categories) -> str:
+    """Write one format ("coco" or "jsonl") to `path`; return what was written, for a person. Raises RunError."""
+    with replaced(path) as out:
+        if form == "jsonl":
+            return f"{write_jsonl(dataset.parts(), out):,} pictures"
+        return _told(
+            write_coco(
+                dataset.parts(),
+                out,
+                categories=categories,
+                labels=dataset.labels,
+                info=dataset.info,
+                roots=dataset.roots,
+            )
+        )
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` when it is complete: a reader sees the old one or the new one.
+
+    Missing folders are made. After an error nothing has changed. Raises RunError when it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=TEMP_PREFIX, delete=False) as out:
+            temporary = Path(out.name)
+            try:
+                yield out
+                out.flush()
+                os.fsync(out.fileno())
+                # The temporary file is private to this user; others read the export as they read what it replaces.
+                temporary.chmod(_mode(path))
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunError(f"cannot write {printable(str(path))}: {reason}; what stood there is unharmed") from error
+
+
+def _mode(path: Path) -> int:
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        mask = os.umask(0o077)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+
+def _told(written: Written) -> str:
+    told = f"{written.images:,} pictures, {written.annotations:,} annotations"
+    return f"{told}; {written.left_out:,} pictures of unknown size left out" if written.left_out else told
+
+
+def _place(output: str, form: str) -> Path:
+    """Return the file to write: `output`, or the place that importers look at where it is a folder."""
+    folder = output.endswith(("/", os.sep)) or Path(output).is_dir()
+    return Path(output) / LAYOUT[form] if folder else Path(output)
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m pipelines.export", description=__doc__)
+    parser.add_argument("--dataset", default=DEFAULT_OUTPUT, metavar="DIR", help="data set that annotate made")
+    parser.add_argument("--format", default="coco", choices=sorted(LAYOUT), help="what to write")
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="FILE_OR_DIR",
+        help=f"where to; in a folder ({os.sep} at its end, or there already) {LAYOUT['coco']} or {LAYOUT['jsonl']}",
+    )
+    parser.add_argument(
+        "--coco-categories",
+        default="expression",
+        choices=["expression", "face"],
+        help="one COCO category for each expression, or one category `face` with the expression as an attribute",
+    )
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the job; return the exit code."""
+    options = _parser().parse_args(argv)
+    path = _place(options.output, options.format)
+    written = export(Dataset(options.dataset), options.format, path, options.coco_categories)
+    print(f"{printable(str(path))}: {written}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))

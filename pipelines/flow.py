@@ -1,0 +1,122 @@
+"""The data flow of `pipelines.annotate`: read `build()` from top to bottom."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+
+from pipelines.planning import Plan
+from schemas.records import Failure, PlannedItem
+from schemas.tables import CROPS, TABLES, Tables
+from transforms.align import Align
+from transforms.batch import PlannedBatch
+from transforms.clean import Clean
+from transforms.decode import Decode, reduce_to
+from transforms.detect import Detect
+from transforms.infer import Infer
+from transforms.models.classifiers import Classifier
+from transforms.models.detectors import Detector
+from transforms.models.registry import shared_classifier, shared_detector
+from transforms.models.runtime import resolve_device
+from transforms.rows import failure_rows
+from transforms.validate import Validate
+from transforms.write import Write
+
+SHARD_ITEMS = 50_000
+"""Items of a shard: with a face or two a picture this fills one row group of the size that readers like best."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the steps need to know: the models and limits of the configuration, and where they run."""
+
+    root: str
+    device: str
+    detector: str
+    classifier: str
+    tta: str
+    detect_size: int | None
+    detect_threshold: float | None
+    min_face: int
+    max_pixels: int
+    max_bytes: int
+    crops: bool
+    labels: tuple[str, ...]
+    vocabulary: tuple[str, ...]
+    batch_pictures: int
+    metadata: Mapping[str, Any]
+
+
+def load_detector(settings: Settings) -> Detector:
+    """Return this process's detector; the device is looked for where this is called, on the worker."""
+    return shared_detector(
+        settings.detector,
+        resolve_device(settings.device),
+        detect_size=settings.detect_size,
+        threshold=settings.detect_threshold,
+    )
+
+
+def load_classifier(settings: Settings) -> Classifier:
+    """Return this process's classifier."""
+    return shared_classifier(settings.classifier, resolve_device(settings.device), tta=settings.tta)
+
+
+def batches(plan: Plan, most: int) -> list[PlannedBatch]:
+    """Cut a plan into batches of at most `most` pictures, smaller in a small plan so that all workers have some.
+
+    The cut depends on the plan alone, never on the workers. A picture's copies stay with it.
+    """
+    size = max(4, min(most, len(plan.items) // 16))
+    cut: list[PlannedBatch] = []
+    for items in _runs(plan.items, size):
+        by_shard: dict[int, list[PlannedItem]] = {}
+        for item in items:
+            by_shard.setdefault(item.ref.number // SHARD_ITEMS, []).append(item)
+        cut += [PlannedBatch(shard, tuple(part)) for shard, part in by_shard.items()]
+    return cut
+
+
+def _runs(items: tuple[PlannedItem, ...], size: int) -> Iterator[tuple[PlannedItem, ...]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _failed_rows(failed: tuple[int, Failure], labels: tuple[str, ...]) -> tuple[int, Tables]:
+    shard, failure = failed
+    return shard, failure_rows(failure, labels)
+
+
+def build(pipeline: beam.Pipeline, plan: Plan, settings: Settings) -> None:
+    """Join the steps of one epoch: what `plan` covers goes in, Parquet shards under `settings.root` come out."""
+    detector, classifier = partial(load_detector, settings), partial(load_classifier, settings)
+
+    planned = (
+        pipeline
+        | "Plan" >> beam.Create(batches(plan, settings.batch_pictures), reshuffle=False)
+        | "Spread over workers" >> beam.Reshuffle().with_output_types(PlannedBatch)
+    )
+    decoded = planned | "Decode" >> Decode(settings.max_bytes, settings.max_pixels, reduce_to(settings.detect_size))
+    detected = decoded.batches | "Detect" >> Detect(detector, settings.min_face)
+    aligned = detected.batches | "Align" >> Align(classifier, settings.crops)
+    inferred = aligned | "Infer" >> Infer(classifier)
+
+    failures = (
+        (decoded.failed, detected.failed, inferred.failed)
+        | "Failures" >> beam.Flatten()
+        | "Failures as rows"
+        >> beam.Map(_failed_rows, settings.labels).with_output_types(tuple[int, Tables])
+    )
+    (
+        (inferred.rows, failures)
+        | "Rows" >> beam.Flatten()
+        | "Clean" >> Clean()
+        | "Validate" >> Validate(settings.vocabulary)
+        | "Write" >> Write(settings.root, plan.epoch, wanted_tables(settings.crops), settings.metadata)
+    )
+
+
+def wanted_tables(crops: bool) -> tuple[str, ...]:
+    """Return the tables that are written."""
+    return (*TABLES, CROPS) if crops else TABLES

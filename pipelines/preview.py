@@ -1,0 +1,90 @@
+"""A contact sheet of some pictures with their boxes, landmarks and labels drawn: report/preview.png."""
+
+from math import ceil, sqrt
+from typing import Any
+
+import cv2
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from pipelines.dataset import Dataset
+from pipelines.logs import log
+from schemas.errors import ItemError
+from schemas.reasons import Outcome
+from transforms.pictures import decode
+from transforms.storage import read_bytes, write_atomic
+
+TILE_PX = 320
+"""Width and height of one picture's tile, its caption apart."""
+
+CAPTION_PX = 20
+_INK, _BOX, _POINT = (235, 235, 235), (80, 200, 60), (255, 90, 60)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def draw_preview(dataset: Dataset, count: int) -> None:
+    """Draw `count` pictures, those with faces first, into report/preview.png; pictures that have gone are left out."""
+    told = dataset.manifests[-1].told["configuration"] if dataset.manifests else None
+    if told is None:
+        return
+    tiles = []
+    for row in _chosen(dataset, count).iter_rows(named=True):
+        try:
+            picture = decode(
+                read_bytes(row["source_uri"], told["max_bytes"]), max_pixels=told["max_pixels"], reduce_to=TILE_PX
+            )
+        except ItemError as error:
+            log.warning("preview leaves out %s: %s", row["source_uri"], error)
+            continue
+        faces = dataset.scan("annotations").filter(pl.col("image_id") == row["image_id"]).collect()
+        tiles.append(_tile(picture.rgb, row, faces.to_dicts()))
+    if tiles:
+        _, png = cv2.imencode(".png", np.ascontiguousarray(_sheet(tiles)[:, :, ::-1]))
+        (dataset.path / "report").mkdir(exist_ok=True)
+        write_atomic(str(dataset.path / "report" / "preview.png"), png.tobytes())
+
+
+def _chosen(dataset: Dataset, count: int) -> pl.DataFrame:
+    images = dataset.scan("images").filter(
+        pl.col("outcome").is_in([Outcome.LABELLED, Outcome.NO_FACE, Outcome.QUARANTINED])
+    )
+    first = images.with_columns(bare=pl.col("annotations") == 0).sort("bare", maintain_order=True)
+    return first.head(count).collect()
+
+
+def _tile(rgb: NDArray[np.uint8], row: dict[str, Any], faces: list[dict[str, Any]]) -> NDArray[np.uint8]:
+    """Return a tile (TILE_PX + CAPTION_PX, TILE_PX, 3) with the picture fitted, its faces drawn and its name below."""
+    fit = TILE_PX / max(row["width"], row["height"])
+    size = max(1, round(row["width"] * fit)), max(1, round(row["height"] * fit))
+    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if fit < 1 else cv2.INTER_LINEAR)
+    tile = np.full((TILE_PX + CAPTION_PX, TILE_PX, 3), 30, np.uint8)
+    left, top = (TILE_PX - size[0]) // 2, (TILE_PX - size[1]) // 2
+    tile[top : top + size[1], left : left + size[0]] = small
+    for face in faces:
+        _draw_face(tile, face, fit, left, top)
+    caption = row["file_name"].split("/")[-1]
+    ascii_caption = caption.encode("ascii", "replace").decode()[:44]
+    cv2.putText(tile, ascii_caption, (4, TILE_PX + 14), _FONT, 0.4, _INK, 1, cv2.LINE_AA)
+    return tile
+
+
+def _draw_face(tile: NDArray[np.uint8], face: dict[str, Any], fit: float, left: int, top: int) -> None:
+    x, y = left + face["bbox_x"] * fit, top + face["bbox_y"] * fit
+    right, bottom = x + face["bbox_w"] * fit, y + face["bbox_h"] * fit
+    cv2.rectangle(tile, (round(x), round(y)), (round(right), round(bottom)), _BOX, 1, cv2.LINE_AA)
+    if face["landmarks"] is not None:
+        for px, py in np.asarray(face["landmarks"]).reshape(5, 2):
+            cv2.circle(tile, (round(left + px * fit), round(top + py * fit)), 2, _POINT, -1, cv2.LINE_AA)
+    text = f"{face['label']} {face['confidence']:.2f}"
+    at = (max(0, round(x)), max(10, round(y) - 3))
+    cv2.putText(tile, text, at, _FONT, 0.38, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(tile, text, at, _FONT, 0.38, _BOX, 1, cv2.LINE_AA)
+
+
+def _sheet(tiles: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    columns = ceil(sqrt(len(tiles)))
+    blank = np.full_like(tiles[0], 30)
+    padded = tiles + [blank] * (-len(tiles) % columns)
+    rows = [np.hstack(padded[start : start + columns]) for start in range(0, len(padded), columns)]
+    return np.vstack(rows)

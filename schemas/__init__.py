@@ -1,0 +1,1 @@
+"""What flows: frozen records, Arrow schemas, the label vocabulary, the reasons. No Beam."""

@@ -1,0 +1,118 @@
+"""The small records that travel: references to items, failures, and what a model found."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """One planned file: a reference, never its bytes.
+
+    `number` counts the plan's items from 0 in listing order. `key` recognises the item in later runs: a hash over its
+    root, name, size and time. `root` is the number of the input root in the data set. `uri` is as the user named it;
+    `file_name` is relative to the root, with forward slashes. `mtime_ns` is null where the source keeps no time.
+    `attempts` counts the committed epochs that ended with this item failed.
+    """
+
+    number: int
+    key: str
+    root: int
+    uri: str
+    file_name: str
+    size: int
+    mtime_ns: int | None
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The committed picture that stands for its exact copies; sizes in pixels."""
+
+    image_id: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class PlannedItem:
+    """One picture to label, with its exact copies in the same plan, or one copy of a committed picture.
+
+    `sha256` is empty unless the planner read the bytes to look for copies. `stands` is null unless a committed picture
+    has the same bytes; then nothing is decoded.
+    """
+
+    ref: ImageRef
+    sha256: str
+    copies: tuple[ImageRef, ...]
+    stands: Standing | None
+
+    def refs(self) -> tuple[ImageRef, ...]:
+        """Return the item's reference and those of its copies."""
+        return (self.ref, *self.copies)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failed item: code could not do it. `message` is one line; no payload."""
+
+    ref: ImageRef
+    step: str
+    error: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Faces of one picture, best score first.
+
+    `boxes` (n, 4) float32: x, y, width, height in pixels, origin top-left.
+    `landmarks` (n, 5, 2) float32: x then y in pixels; right eye, left eye, nose, right and left corner of the mouth
+    (the subject's right, which is the image's left); NaN where the detector gives none.
+    `scores` (n,) float32 in 0..1; NaN where no detector looked.
+    """
+
+    boxes: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def take(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> "Faces":
+        """Return the faces that `which`, a mask or indices, selects."""
+        return Faces(self.boxes[which], self.landmarks[which], self.scores[which])
+
+    def at_least(self, side_px: float) -> "Faces":
+        """Return the faces whose box has at least `side_px` pixels on its longer side."""
+        return self.take(self.boxes[:, 2:].max(axis=1, initial=0.0) >= side_px)
+
+    def scaled(self, factor: float) -> "Faces":
+        """Return the same faces in a picture that is `factor` times as large."""
+        factor32 = np.float32(factor)
+        return Faces(self.boxes * factor32, self.landmarks * factor32, self.scores)
+
+    @staticmethod
+    def none() -> "Faces":
+        """Return no faces."""
+        return Faces(np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32), np.zeros(0, np.float32))
+
+
+def image_id(content: str, root: int, file_name: str, pts: int | None = None) -> str:
+    """Return an item's identity as 64 hex digits: what it holds and where it stands.
+
+    `content` is the sha256 of the file's bytes or ''; `pts` is a frame's time in its stream's time base. The first
+    root's number is left out, so that a data set of one input has the same ids wherever it is made.
+    """
+    name = file_name if root == 0 else f"{root}\0{file_name}"
+    return hashlib.sha256(
+        "\n".join((content, name, "" if pts is None else str(pts))).encode("utf-8", "surrogateescape")
+    ).hexdigest()
+
+
+def item_key(root: int, file_name: str, size: int, version: str) -> str:
+    """Return 32 hex digits that recognise a file in a later run; `version` is its time in ns, or its etag."""
+    text = f"{root}\n{file_name}\n{size}\n{version}"
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()

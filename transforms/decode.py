@@ -1,0 +1,114 @@
+"""Decode: bytes -> uint8 RGB pictures, within a budget of bytes over all decoding threads."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+from apache_beam.pvalue import PCollection, TaggedOutput
+
+from schemas.errors import ItemError
+from schemas.records import Failure, PlannedItem
+from transforms.batch import Decoded, DecodedBatch, PlannedBatch
+from transforms.pictures import ByteBudget, Header, decode, decoded_bytes, probe
+from transforms.stopping import check_stop
+from transforms.storage import read_bytes
+
+BUDGET = ByteBudget(256 * 2**20)
+"""Decoded bytes that all decoding threads of this process may hold together. One picture at the default pixel limit is
+192 MB, so there is room for one of these and its copies while decoding, and for hundreds of ordinary ones."""
+
+BATCH_BYTES = 64 * 2**20
+"""Decoded bytes after which a batch goes on: a dozen 1080p frames, beyond which batching gains nothing on a CPU."""
+
+
+def reduce_to(detect_size: int | None) -> int | None:
+    """Return the long side in pixels that a decoded picture must keep, or None where it must stay full.
+
+    Detectors see the picture at `detect_size`; the smallest face that they find there reliably has about 16 px, and the
+    classifiers' crops have 48 to 64. So three times the detection size keeps every crop at its full sharpness.
+    """
+    return None if detect_size is None else 3 * detect_size
+
+
+class FileChanged(ItemError):
+    """The file is not what the plan saw."""
+
+    def __init__(self) -> None:
+        super().__init__("changed", "the file changed between planning and reading: run again with --retry-failed")
+
+
+@dataclass
+class Decode(beam.PTransform):
+    """Read and decode planned pictures; outputs `batches` and `failed`.
+
+    `max_bytes` bounds a file, `max_pixels` a picture, both before any pixel is made. `keep_side_px` is the long side
+    that reduced decoding must keep (None: never reduce).
+    """
+
+    max_bytes: int
+    max_pixels: int
+    keep_side_px: int | None
+
+    def expand(self, planned: PCollection[PlannedBatch]) -> beam.pvalue.DoOutputsTuple:
+        """Return the named outputs `batches` and `failed`."""
+        decode_batches = beam.ParDo(_DecodeBatches(self.max_bytes, self.max_pixels, self.keep_side_px))
+        typed = decode_batches.with_output_types(DecodedBatch, failed=tuple[int, Failure])
+        return planned | "Read and decode" >> typed.with_outputs("failed", main="batches")
+
+
+class _DecodeBatches(beam.DoFn):
+    def __init__(self, max_bytes: int, max_pixels: int, keep_side_px: int | None) -> None:
+        self.max_bytes = max_bytes
+        self.max_pixels = max_pixels
+        self.keep_side_px = keep_side_px
+
+    def process(self, planned: PlannedBatch) -> Iterator[DecodedBatch | TaggedOutput]:
+        copies = tuple(item for item in planned.items if item.stands)
+        held: list[Decoded] = []
+        reserved = 0
+        try:
+            for item in planned.items:
+                if item.stands:
+                    continue
+                check_stop()
+                try:
+                    data, header = self._read(item)
+                    peak = min(decoded_bytes(header, self.keep_side_px), BUDGET.total)
+                    # Whoever holds pictures never waits for bytes: it hands its batch on first, so no two threads can
+                    # wait for each other.
+                    if not held or reserved + peak > BATCH_BYTES or not BUDGET.try_acquire(peak):
+                        if held:
+                            yield DecodedBatch(planned.shard, tuple(held), ())
+                            held.clear()
+                            BUDGET.release(reserved)
+                            reserved = 0
+                        BUDGET.acquire(peak)
+                    reserved += peak
+                    held.append(self._decode(item, data, header))
+                    kept = min(held[-1].rgb.nbytes, peak)
+                    BUDGET.release(peak - kept)
+                    reserved -= peak - kept
+                except ItemError as error:
+                    yield from failed(planned.shard, item, "decode", error)
+            if held or copies:
+                yield DecodedBatch(planned.shard, tuple(held), copies)
+        finally:
+            BUDGET.release(reserved)
+
+    def _read(self, item: PlannedItem) -> tuple[bytes, Header]:
+        data = read_bytes(item.ref.uri, self.max_bytes)
+        return data, probe(data, max_pixels=self.max_pixels)
+
+    def _decode(self, item: PlannedItem, data: bytes, header: Header) -> Decoded:
+        sha256 = hashlib.sha256(data).hexdigest()
+        if item.sha256 not in ("", sha256):
+            raise FileChanged
+        picture = decode(data, max_pixels=self.max_pixels, reduce_to=self.keep_side_px, header=header)
+        return Decoded(item, sha256, picture.width, picture.height, picture.rgb, picture.scale)
+
+
+def failed(shard: int, item: PlannedItem, step: str, error: ItemError) -> Iterator[TaggedOutput]:
+    """Yield one failure for the item and one for each of its exact copies, which would fail alike."""
+    for ref in item.refs():
+        yield TaggedOutput("failed", (shard, Failure(ref, step, error.error, str(error))))

@@ -1,0 +1,60 @@
+"""Infer: crops of many pictures -> expression probabilities -> small rows."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.pvalue import PCollection, TaggedOutput
+from numpy.typing import NDArray
+
+from schemas.errors import ItemError
+from schemas.records import Failure
+from schemas.tables import Tables
+from transforms.align import ClassifierLoader
+from transforms.batch import Aligned, AlignedBatch
+from transforms.decode import failed
+from transforms.models.classifiers import Classifier
+from transforms.rows import batch_rows
+
+
+def classify(classifier: Classifier, pictures: Sequence[Aligned]) -> list[NDArray[np.float32]]:
+    """Return the probabilities (n, k) of each picture's faces; the crops of all pictures share the model's batches."""
+    pooled = np.concatenate([picture.crops for picture in pictures])
+    ends = np.cumsum([len(picture.crops) for picture in pictures])
+    return np.split(classifier.classify(pooled), ends[:-1])
+
+
+@dataclass
+class Infer(beam.PTransform):
+    """Label the crops; outputs `rows`, the pictures' and faces' small rows by shard, and `failed`."""
+
+    load: ClassifierLoader
+
+    def expand(self, aligned: PCollection[AlignedBatch]) -> beam.pvalue.DoOutputsTuple:
+        """Return the named outputs `rows` and `failed`."""
+        infer = beam.ParDo(_InferBatches(self.load))
+        typed = infer.with_output_types(tuple[int, Tables], failed=tuple[int, Failure])
+        return aligned | "Label crops" >> typed.with_outputs("failed", main="rows")
+
+
+class _InferBatches(beam.DoFn):
+    def __init__(self, load: ClassifierLoader) -> None:
+        self.load = load
+
+    def setup(self) -> None:
+        self.classifier = self.load()
+
+    def process(self, batch: AlignedBatch) -> Iterator[tuple[int, Tables] | TaggedOutput]:
+        pictures = batch.pictures
+        try:
+            probabilities = classify(self.classifier, pictures) if pictures else []
+        except ItemError:
+            pictures, probabilities = (), []
+            for picture in batch.pictures:
+                try:
+                    probabilities += classify(self.classifier, [picture])
+                    pictures += (picture,)
+                except ItemError as error:
+                    yield from failed(batch.shard, picture.item, "infer", error)
+        yield batch.shard, batch_rows(pictures, probabilities, batch.known_copies, self.classifier)

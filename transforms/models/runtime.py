@@ -1,0 +1,188 @@
+"""The device, and a net on it that all threads share."""
+
+import ctypes
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from schemas.errors import ItemError, RunError, UsageError
+
+DEVICES = ("auto", "cpu", "cuda", "tensorrt")
+_PROVIDERS = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
+}
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|failed to allocate|bad alloc|std::bad_alloc|not enough (gpu )?memory"
+    r"|cuda(error|_error)[a-z_]*alloc|cudnn_status_(internal_error_device_)?alloc|cublas_status_alloc",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where nets run, and how much they take at once.
+
+    `crops` and `pictures` a run: past about 0.3 megapixels a run a CPU leaves its cache, so there it is 8 crops or one
+    picture; a GPU wants hundreds of crops and tens of pictures.
+    """
+
+    name: str
+    providers: tuple[str, ...]
+    crops: int
+    pictures: int
+
+    @property
+    def tolerance(self) -> float:
+        """How far a golden output may be off: GPUs compute convolutions in TF32, with a mantissa of 10 bits."""
+        return 1e-3 if self.name == "cpu" else 2e-2
+
+
+CPU = Device("cpu", _PROVIDERS["cpu"], crops=8, pictures=1)
+
+
+def resolve_device(name: str) -> Device:
+    """Return the device called `name`; "auto" is CUDA where there is one, else the CPU.
+
+    Raises UsageError for a device that is not there: never a silent fallback.
+    """
+    if name not in DEVICES:
+        raise UsageError(f"no device {name!r}: expected one of {', '.join(DEVICES)}")
+    if name == "cpu":
+        return CPU
+    wanted = "cuda" if name == "auto" else name
+    missing = _missing(wanted)
+    if missing and name == "auto":
+        return CPU
+    if missing:
+        raise UsageError(f"device {name!r} is not available: {missing}; use --device cpu, or auto to take what is there")
+    return Device(wanted, _PROVIDERS[wanted], crops=256, pictures=32)
+
+
+def _missing(name: str) -> str:
+    """Return why `name` cannot be used, or ''. Asks the driver first: ONNX Runtime lists CUDA without a GPU too."""
+    if _PROVIDERS[name][0] not in ort.get_available_providers():
+        return f"this ONNX Runtime has no {_PROVIDERS[name][0]} (is onnxruntime-gpu installed?)"
+    if not _nvidia_gpus():
+        return "no NVIDIA GPU was found"
+    return ""
+
+
+def _nvidia_gpus() -> int:
+    """Count the GPUs that the driver shows, without ONNX Runtime, which prints native errors where there are none."""
+    for library in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            cuda = ctypes.CDLL(library)
+        except OSError:
+            continue
+        count = ctypes.c_int(0)
+        if cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0:
+            return count.value
+    return 0
+
+
+class Net:
+    """One ONNX graph on one device, safe to run from all threads.
+
+    `batch` is the most rows a run takes; a run that is out of memory halves it for good.
+    """
+
+    def __init__(self, graph: Path | bytes, device: Device, batch: int) -> None:
+        self._run: Callable[[Sequence[str], dict[str, Any]], Sequence[Any]]
+        opened = _open(graph, device)
+        self._run = opened.run
+        self._batch = batch
+        self._lock = threading.Lock()
+        first = opened.get_inputs()[0]
+        self.input: str = first.name
+        self.input_shape: tuple[int | str | None, ...] = tuple(first.shape)
+        self.input_type: str = first.type
+        self.outputs: tuple[str, ...] = tuple(output.name for output in opened.get_outputs())
+
+    @property
+    def batch(self) -> int:
+        """The most rows a run takes, after what was learned."""
+        return self._batch
+
+    def run(self, rows: NDArray[Any], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Return `outputs` for `rows` (n, ...), n >= 1, in runs of at most `batch` rows."""
+        parts: list[Sequence[Any]] = []
+        at = 0
+        while at < len(rows):
+            size = min(self._batch, len(rows) - at)
+            part = self._try(rows[at : at + size], outputs)
+            if part is None:
+                self._halve(size)
+                continue
+            parts.append(part)
+            at += size
+        if len(parts) == 1:
+            return list(parts[0])
+        return [np.concatenate([part[i] for part in parts]) for i in range(len(outputs))]
+
+    def _try(self, rows: NDArray[Any], outputs: Sequence[str]) -> Sequence[Any] | None:
+        """Return one run's outputs, or None when the device is out of memory."""
+        try:
+            return self._run(outputs, {self.input: rows})
+        except (RuntimeError, MemoryError) as error:  # ONNX Runtime's own errors are RuntimeErrors or _ORT_ERRORS
+            if not _is_out_of_memory(error):
+                raise
+        except _ORT_ERRORS as error:
+            if not _is_out_of_memory(error):
+                raise
+        return None
+
+    def _halve(self, size: int) -> None:
+        """Remember that `size` rows are too many. Several threads may have run out at once: never raise the batch."""
+        if size <= 1:
+            raise ItemError(
+                "out_of_memory", "the device is out of memory with one picture: use a smaller detection size"
+            )
+        with self._lock:
+            self._batch = min(self._batch, size // 2)
+
+
+def _ort_errors() -> tuple[type[Exception], ...]:
+    """Return ONNX Runtime's exception types: they derive from Exception itself and share no base of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    found = (getattr(state, name, None) for name in ("Fail", "RuntimeException", "EPFail", "NoSuchFile", "InvalidGraph",
+             "InvalidProtobuf", "InvalidArgument", "NotImplemented", "ModelRequiresCompilation"))
+    return tuple(kind for kind in found if kind is not None)
+
+
+_ORT_ERRORS = _ort_errors()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)) is not None
+
+
+def _open(graph: Path | bytes, device: Device) -> Any:
+    """Open the graph; raises RunError where ONNX Runtime refuses it or moved it to another device."""
+    options = ort.SessionOptions()
+    # One worker a core, each with one thread, beats one net with all cores; and the pattern cache costs 180 MB.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    source = graph if isinstance(graph, bytes) else str(graph)
+    try:
+        opened = ort.InferenceSession(source, options, providers=list(device.providers))
+    except (RuntimeError, *_ORT_ERRORS) as error:
+        name = "the built graph" if isinstance(graph, bytes) else str(graph)
+        raise RunError(f"ONNX Runtime cannot load {name}: {' '.join(str(error).split())}") from error
+    if device.providers[0] not in opened.get_providers():
+        raise RunError(
+            f"device {device.name!r} was asked for, but ONNX Runtime fell back to {', '.join(opened.get_providers())}:"
+            " are the CUDA and cuDNN libraries that this ONNX Runtime wants installed?"
+        )
+    return opened

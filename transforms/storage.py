@@ -1,0 +1,211 @@
+"""Bytes in and out, by name: local files now, object stores behind the same functions later.
+
+Reading raises `ItemError`, because one file that cannot be read is one failed item. Writing raises `RunError`, because
+a data set that cannot be written ends the run. Names are ordinary strings; bytes that are not UTF-8 travel in them as
+surrogate escapes, as everywhere in Python.
+"""
+
+# Names are kept exactly as the user wrote them: pathlib drops "./" and a trailing slash.
+# ruff: noqa: PTH103, PTH105, PTH108, PTH114, PTH116, PTH118, PTH120, PTH208
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+
+from schemas.errors import ItemError, RunError
+
+TEMP_PREFIX = ".tmp-"
+"""How the names of unfinished files begin. What a killed process left under such a name may be deleted."""
+
+_BLOCK_BYTES = 1 << 20
+
+# A FIFO, a terminal or a tape would block on open; O_NONBLOCK changes nothing for a regular file. Windows has no flag
+# for it and needs one against newline translation.
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+_WHAT_TO_DO = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "the disk quota is used up: free some space",
+    errno.EACCES: "permission denied: give this user the right to write there",
+    errno.EPERM: "not permitted there: give this user the right to write there",
+    errno.EROFS: "the file system is read-only: choose another --output",
+    errno.ENOTDIR: "a part of this path is a file: choose another --output",
+    errno.EISDIR: "a folder of this name is in the way: move it away",
+    errno.ENAMETOOLONG: "the name is too long for this file system: choose a shorter --output",
+    errno.EIO: "the device reported an error: check the disk or the network drive",
+}
+
+
+def printable(name: str) -> str:
+    """Return `name` fit for a message: bytes that are not UTF-8 are shown as backslash escapes.
+
+    >>> printable("a\\udcff.jpg")
+    'a\\\\xff.jpg'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def read_bytes(uri: str, limit: int) -> bytes:
+    """Return the whole file; never read more than `limit` + 1 bytes, never wait for a pipe or a device.
+
+    Raises ItemError: "not_found", "unreadable" (no permission, not a regular file, an I/O error), "too_large".
+    """
+    with _reading(uri) as (fd, size):
+        if size > limit:
+            raise _too_large(uri, f"it has {size:,} bytes", limit)
+        # The file may grow while it is read, so the size is a hint and the limit is enforced on what came.
+        parts: list[bytes] = []
+        left = limit + 1
+        while left > 0 and (part := os.read(fd, min(left, max(size, 1) + 1 if not parts else _BLOCK_BYTES))):
+            parts.append(part)
+            left -= len(part)
+    if left <= 0:
+        raise _too_large(uri, f"it has more than {limit:,} bytes", limit)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def sha256_of(uri: str) -> str:
+    """Return the sha256 of the file's bytes as 64 hex digits, in constant memory. Raises ItemError as `read_bytes`."""
+    digest = hashlib.sha256()
+    with _reading(uri) as (fd, _):
+        while part := os.read(fd, _BLOCK_BYTES):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def exists(path: str) -> bool:
+    """Say whether something of this name is there. Raises RunError when that cannot be told."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise RunError(f"Cannot look at {printable(path)}: {error.strerror}.") from error
+    return True
+
+
+def list_names(folder: str) -> list[str]:
+    """Return the names in `folder`, sorted by code points, without unfinished files; a missing folder is empty.
+
+    Raises RunError when the folder cannot be read.
+    """
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith(TEMP_PREFIX))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunError(
+            f"Cannot list {printable(folder)}: {error.strerror}. Check that it is a readable folder."
+        ) from error
+
+
+def write_atomic(path: str, data: bytes) -> None:
+    """Put `data` at `path`, replacing what was there: a reader sees the old bytes or the new ones, never a part.
+
+    The bytes and the name are on the disk when this returns. Missing folders are made, as in an object store. Raises
+    RunError.
+    """
+    with _writing(path), _temporary(path, data) as temp:
+        os.replace(temp, path)
+        _sync_folder(path)
+
+
+def create_exclusive(path: str, data: bytes) -> bool:
+    """Put `data` at `path` unless something is there; say whether it was put. This is the commit primitive.
+
+    Of several callers exactly one gets True, and the file is never seen in part (a hard link gives a complete file its
+    name, and fails if the name is taken). Raises RunError, also on file systems without hard links.
+    """
+    with _writing(path), _temporary(path, data) as temp:
+        try:
+            os.link(temp, path)
+        except FileExistsError:
+            # A network file system may repeat a link whose answer was lost, and then refuse its own repetition.
+            if os.stat(temp).st_nlink != 2:
+                return False
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise RunError(
+                    f"Cannot commit {printable(path)}: this file system has no hard links, which make a commit "
+                    "exclusive. Choose an --output on a local disk or on NFS."
+                ) from error
+            raise
+        _sync_folder(path)
+        return True
+
+
+@contextlib.contextmanager
+def _reading(uri: str) -> Iterator[tuple[int, int]]:
+    """Open a regular file; give its descriptor and its size. Every OSError inside becomes an ItemError."""
+    fd = -1
+    try:
+        fd = os.open(uri, _OPEN_FLAGS)
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise ItemError("unreadable", f"{printable(uri)} is {_kind(status.st_mode)}, not a file.")
+        yield fd, status.st_size
+    except (FileNotFoundError, NotADirectoryError) as error:
+        target = " (the link points at nothing)" if os.path.islink(uri) else ""
+        raise ItemError("not_found", f"{printable(uri)} is not there{target}.") from error
+    except OSError as error:
+        raise ItemError("unreadable", f"{printable(uri)} cannot be read: {error.strerror}.") from error
+    except ValueError as error:  # a name with a NUL, from a list
+        raise ItemError("not_found", f"{printable(uri)!r} is not a file name: {error}.") from error
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def _kind(mode: int) -> str:
+    names = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    return next((name for is_kind, name in names if is_kind(mode)), "a device")
+
+
+def _too_large(uri: str, what: str, limit: int) -> ItemError:
+    return ItemError("too_large", f"{printable(uri)}: {what}, the limit is {limit:,}. Raise it with --max-bytes.")
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """Turn every OSError inside into a RunError that says what could not be written, why, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        advice = _WHAT_TO_DO.get(error.errno or 0, error.strerror or str(error))
+        raise RunError(f"Cannot write {printable(path)}: {advice}. What was committed is unharmed.") from error
+
+
+@contextlib.contextmanager
+def _temporary(path: str, data: bytes) -> Iterator[str]:
+    """Give the name of a synced temporary file beside `path` that holds `data`; it is gone afterwards."""
+    folder = os.path.dirname(path) or "."
+    os.makedirs(folder, exist_ok=True)
+    # Not tempfile: its files are private to this user, and others read the data set too, as the umask allows.
+    temp = os.path.join(folder, TEMP_PREFIX + secrets.token_hex(8))
+    fd = os.open(temp, _CREATE_FLAGS, 0o666)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        yield temp
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # os.replace took it
+            os.unlink(temp)
+
+
+def _sync_folder(path: str) -> None:
+    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot sync a folder, and need not
+            raise
+    finally:
+        os.close(fd)

@@ -1,0 +1,65 @@
+"""Write: one Parquet file a table and shard, under names that depend on the plan alone."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import PCollection
+
+from schemas.tables import Tables, parquet_bytes
+from transforms.storage import write_atomic
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """A written Parquet file; `path` is relative to the data set, `size` in bytes."""
+
+    table: str
+    path: str
+    rows: int
+    size: int
+    sha256: str
+
+
+def report_path(epoch: int, shard: int) -> str:
+    """Return where the writer of a shard tells the supervisor what it wrote, relative to the data set."""
+    return f"_tmp/{epoch:08d}-{shard:04d}.json"
+
+
+def write_shard(
+    numbered: tuple[int, Tables], root: str, epoch: int, wanted: tuple[str, ...], metadata: Mapping[str, Any]
+) -> str:
+    """Write the shard's tables under `root`, then its report; return the report's path.
+
+    A replay of the same plan writes the same bytes to the same names. Nothing is visible before the manifest.
+    """
+    shard, tables = numbered
+    files = []
+    for name, table in tables.named():
+        if name not in wanted:
+            continue
+        data = parquet_bytes(table, metadata)
+        path = f"{name}/{epoch:08d}-{shard:04d}.parquet"
+        write_atomic(f"{root}/{path}", data)
+        files.append(ShardFile(name, path, table.num_rows, len(data), hashlib.sha256(data).hexdigest()))
+    report = report_path(epoch, shard)
+    write_atomic(f"{root}/{report}", json.dumps([asdict(file) for file in files]).encode())
+    return report
+
+
+@dataclass
+class Write(beam.PTransform):
+    """Write shards of the tables `wanted` below `root`; `metadata` goes into every footer."""
+
+    root: str
+    epoch: int
+    wanted: tuple[str, ...]
+    metadata: Mapping[str, Any]
+
+    def expand(self, shards: PCollection[tuple[int, Tables]]) -> PCollection[str]:
+        """Return the paths of the shards' reports."""
+        write = beam.Map(write_shard, self.root, self.epoch, self.wanted, self.metadata)
+        return shards | "Write Parquet" >> write.with_output_types(str)
