@@ -7,6 +7,7 @@ only what is new is done.
 import argparse
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from itertools import chain
@@ -21,6 +22,9 @@ from schemas.vocabulary import label_order
 if TYPE_CHECKING:
     from pipelines.configuration import Configuration
     from pipelines.dataset import Dataset
+    from pipelines.epochs import Identity, RunPlan
+    from pipelines.planning import Plan
+    from pipelines.summary import Run
     from transforms.source import Listing
 
 EPILOG = """\
@@ -37,7 +41,9 @@ The labels name the appearance of an expression, not a state of mind."""
 
 def parser() -> shared.Parser:
     """Return the parser of all options of this job."""
-    made = shared.Parser(prog="python -m pipelines.annotate", description=__doc__.split("\n")[2], epilog=EPILOG)
+    made = shared.Parser(
+        prog="python -m pipelines.annotate", description="\n".join(__doc__.splitlines()[2:]), epilog=EPILOG
+    )
     shared.add_shared(made, "input", "output", "runner", "device")
     models = made.add_argument_group("models")
     models.add_argument(
@@ -156,13 +162,37 @@ def _require_output(output: Path) -> None:
 def _annotate(
     options: argparse.Namespace, beam_arguments: list[str], inputs: list[str], output: Path, started: float
 ) -> int:
-    from pipelines.epochs import one_writer, stop_on_signals
+    from pipelines import epochs
+    from pipelines.configuration import require_same
+    from pipelines.dataset import Dataset, is_dataset
+    from pipelines.planning import Planner
+    from pipelines.progress import Progress
+    from pipelines.summary import Run
     from transforms.source import list_inputs
 
     listing = list_inputs(inputs, exclude=str(output))
     _require_files(listing, inputs)
-    with one_writer(output), stop_on_signals():
-        return _run(options, beam_arguments, inputs, listing, output, started)
+    before = epochs.standing_configuration(Dataset(output)) if is_dataset(output) else None
+    configuration, models = _configure(options, None if options.new_configuration else before)
+    identity = epochs.Identity(version(), tuple(models["classifier"]["labels"]), models, configuration.hash)
+    now = configuration.told()
+    with epochs.one_writer(output), epochs.stop_on_signals():
+        dataset = Dataset(output)
+        if options.new_configuration:
+            epochs.abandon_other_plan(dataset, now)
+        else:
+            require_same(epochs.standing_configuration(dataset), now, str(output))
+        epochs.collect_garbage(dataset)
+        planner = Planner(
+            dataset, listing.files, now, epoch_items=options.epoch_items, retry_failed=options.retry_failed
+        )
+        run_plan = _runner(options, beam_arguments, configuration, identity)
+        run = Run(started)
+        with Progress(lambda: sum(1 for _ in list_inputs(inputs, exclude=str(output)).files)) as progress:
+            for manifest in epochs.run_epochs(dataset, planner, run_plan, identity, progress.draw):
+                run.add(manifest)
+                progress.committed(manifest)
+        return _finish(options, dataset, run, listing.skipped, configuration)
 
 
 def _require_files(listing: "Listing", inputs: list[str]) -> None:
@@ -171,44 +201,6 @@ def _require_files(listing: "Listing", inputs: list[str]) -> None:
         skipped = f" ({listing.skipped} hidden or text files were skipped)" if listing.skipped else ""
         raise UsageError(f"No input found: {', '.join(inputs)} holds no picture{skipped}")
     listing.files = chain([first], listing.files)
-
-
-def _run(
-    options: argparse.Namespace,
-    beam_arguments: list[str],
-    inputs: list[str],
-    listing: "Listing",
-    output: Path,
-    started: float,
-) -> int:
-    from pipelines import epochs
-    from pipelines.configuration import require_same
-    from pipelines.dataset import Dataset
-    from pipelines.planning import Planner
-    from pipelines.progress import Progress
-    from pipelines.summary import Run
-    from transforms.source import list_inputs
-
-    dataset = Dataset(output)
-    before = epochs.standing_configuration(dataset)
-    configuration, models = _configure(options, None if options.new_configuration else before)
-    now = configuration.told()
-    if before != now and options.new_configuration:
-        epochs.abandon_plan(dataset)
-    else:
-        require_same(before, now, str(output))
-    epochs.collect_garbage(dataset)
-    labels = models["classifier"]["labels"]
-    identity = epochs.Identity(version(), tuple(labels), models, configuration.hash)
-    planner = Planner(dataset, listing.files, now, epoch_items=options.epoch_items, retry_failed=options.retry_failed)
-    run = Run(started)
-    with Progress(lambda: sum(1 for _ in list_inputs(inputs, exclude=str(output)).files)) as progress:
-        for manifest in epochs.run_epochs(
-            dataset, planner, _runner(options, beam_arguments, configuration, identity), identity, progress.draw
-        ):
-            run.add(manifest)
-            progress.committed(manifest)
-    return _finish(options, dataset, run, listing, configuration)
 
 
 def _configure(options: argparse.Namespace, before: dict[str, Any] | None) -> tuple["Configuration", dict[str, Any]]:
@@ -254,11 +246,15 @@ def _configure(options: argparse.Namespace, before: dict[str, Any] | None) -> tu
 
 
 def _runner(
-    options: argparse.Namespace, beam_arguments: list[str], configuration: "Configuration", identity: Any
-) -> Any:
+    options: argparse.Namespace, beam_arguments: list[str], configuration: "Configuration", identity: "Identity"
+) -> "RunPlan":
     """Return the function that runs one plan. Beam is imported when the first plan needs it."""
+    from validation.suites import warm_up
 
-    def run(plan: Any) -> None:
+    # Great Expectations takes two seconds to import: beside the first pictures, not after them.
+    threading.Thread(target=warm_up, daemon=True).start()
+
+    def run(plan: "Plan") -> None:
         from pipelines.flow import Settings
         from pipelines.runners import pipeline_options, run_plan
 
@@ -292,7 +288,7 @@ def _runner(
 
 
 def _finish(
-    options: argparse.Namespace, dataset: "Dataset", run: Any, listing: Any, configuration: "Configuration"
+    options: argparse.Namespace, dataset: "Dataset", run: "Run", skipped: int, configuration: "Configuration"
 ) -> int:
     from pipelines.preview import draw_preview
     from pipelines.summary import last_lines, summarise, write_summary
@@ -302,7 +298,7 @@ def _finish(
         from pipelines.export import export_all
 
         export_all(dataset, options.coco_categories)
-    told = summarise(dataset, run, listing.skipped, configuration)
+    told = summarise(dataset, run, skipped, configuration)
     write_summary(dataset, told)
     if options.preview:
         draw_preview(dataset, options.preview)

@@ -196,10 +196,10 @@ def collect_garbage(dataset: Dataset) -> None:
                 path.unlink()
 
 
-def abandon_plan(dataset: Dataset) -> None:
-    """Remove the uncommitted plan of a killed run; the caller holds the lock."""
+def abandon_other_plan(dataset: Dataset, configuration: dict[str, Any]) -> None:
+    """Remove a killed run's plan that was made under another configuration; the caller holds the lock."""
     plan = pending(dataset)
-    if plan is not None:
+    if plan is not None and plan.configuration != configuration:
         (dataset.path / PLANS / f"{plan.epoch:08d}.json").unlink()
 
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from pipelines.dataset import Dataset
 from pipelines.logs import run_command
 from pipelines.options import DEFAULT_OUTPUT, Parser
-from schemas.errors import RunError
+from schemas.errors import RunError, UsageError
 from transforms.coco import Categories, Written, write_coco
 from transforms.jsonl import write_jsonl
 from transforms.storage import TEMP_PREFIX, printable
@@ -52,8 +52,9 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=TEMP_PREFIX, delete=False) as out:
-            temporary = Path(out.name)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=TEMP_PREFIX)
+        temporary = Path(name)
+        with os.fdopen(descriptor, "wb") as out:
             try:
                 yield out
                 out.flush()
@@ -85,7 +86,10 @@ def _told(written: Written) -> str:
 def _place(output: str, form: str) -> Path:
     """Return the file to write: `output`, or the place that importers look at where it is a folder."""
     folder = output.endswith(("/", os.sep)) or Path(output).is_dir()
-    return Path(output) / LAYOUT[form] if folder else Path(output)
+    path = Path(output) / LAYOUT[form] if folder else Path(output)
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--output {printable(output)}: expected a file or a folder, found a device or a pipe")
+    return path
 
 
 def _parser() -> Parser:

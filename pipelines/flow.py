@@ -105,8 +105,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, settings: Settings) -> None:
     failures = (
         (decoded.failed, detected.failed, inferred.failed)
         | "Failures" >> beam.Flatten()
-        | "Failures as rows"
-        >> beam.Map(_failed_rows, settings.labels).with_output_types(tuple[int, Tables])
+        | "Failures as rows" >> beam.Map(_failed_rows, settings.labels).with_output_types(tuple[int, Tables])
     )
     (
         (inferred.rows, failures)

@@ -10,6 +10,9 @@ from schemas.errors import RunError, UsageError
 
 log = logging.getLogger("labelstream")
 
+# Said by Beam while it is imported, on the root logger, before anybody could have asked for it.
+logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
+
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:

@@ -8,7 +8,7 @@ Choices that the format leaves open:
 - ids count from 1 in the order of the parts, so they stay the same while a data set grows;
 - pixels are rounded to hundredths such that no box leaves its picture;
 - a picture of unknown size is left out with its labels, and counted;
-- a backslash in a name becomes `%5C`: readers take it for a folder on some systems. `coco_url` keeps the name as it was.
+- a backslash in a name becomes `%5C`: some readers take it for a folder. `coco_url` keeps the name as it was.
 """
 
 import json
@@ -142,10 +142,8 @@ def _box() -> list[pl.Expr]:
         near = start.clip(0.0, edge).round(2)
         extent = ((start + length).clip(0.0, edge).round(2) - near).round(2)
         # Two rounded numbers may sum to a hair over the edge; then a hundredth less does not.
-        columns += [
-            near.alias(low),
-            pl.when(near + extent > edge).then((extent - 0.01).round(2)).otherwise(extent).alias(size),
-        ]
+        inside = pl.when(near + extent > edge).then((extent - 0.01).round(2)).otherwise(extent)
+        columns += [near.alias(low), inside.alias(size)]
     return columns
 
 

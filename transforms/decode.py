@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import apache_beam as beam
+import cv2
 from apache_beam.pvalue import PCollection, TaggedOutput
 
 from schemas.errors import ItemError
@@ -62,6 +63,9 @@ class _DecodeBatches(beam.DoFn):
         self.max_bytes = max_bytes
         self.max_pixels = max_pixels
         self.keep_side_px = keep_side_px
+
+    def setup(self) -> None:
+        cv2.setNumThreads(1)  # the workers are the threads: more of them would only fight for the same cores
 
     def process(self, planned: PlannedBatch) -> Iterator[DecodedBatch | TaggedOutput]:
         copies = tuple(item for item in planned.items if item.stands)

@@ -5,8 +5,8 @@ from typing import Protocol
 
 import polars as pl
 
-CHUNK_ROWS = 50_000
-"""Rows that are encoded at once: 50,000 take 20 ms and some 50 MB; more gain no speed."""
+CHUNK_ROWS = 10_000
+"""Rows that are encoded at once: 8 MB of JSON. 50,000 are no faster and take 270 MB more, 5,000 save no memory."""
 
 
 class Part(Protocol):
@@ -34,7 +34,8 @@ def with_outcome(images: pl.DataFrame, *outcomes: str) -> pl.DataFrame:
 
 def json_of(**fields: pl.Expr) -> pl.Expr:
     """Return an expression: one JSON object a row. NaN and infinity become null; float32 has its shortest digits."""
-    return pl.struct(**fields).struct.json_encode()
+    named = [value.alias(name) for name, value in fields.items()]
+    return pl.struct(named).struct.json_encode()
 
 
 def with_more(json: pl.Expr, more: pl.Expr) -> pl.Expr:

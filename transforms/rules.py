@@ -153,7 +153,7 @@ def settle(tables: Tables) -> Tables:
 def _boxes(tables: Tables) -> tuple[NDArray[np.float64], Mask]:
     """Return boxes (n, 4) in pixels, NaN for null and inf for what is no number; and which rows have no box at all."""
     box = np.column_stack([floats(tables.annotations[name]) for name in BOX])
-    return box, np.isnan(box).all(axis=1)
+    return box, np.asarray(np.isnan(box).all(axis=1))
 
 
 def _cut(box: NDArray[np.float64], edges: NDArray[np.float64]) -> tuple[NDArray[np.float64], Mask]:

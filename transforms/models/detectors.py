@@ -127,7 +127,7 @@ def load_detector(
     path = weights.pull(record)
     assert record.detection is not None  # as with weights
     look = _opened(record, path, device)
-    golden.check_detector(record, NetDetector(record, look(record.detection.threshold), 1, None, False).detect)
+    golden.check_detector(record, NetDetector(record, look(record.detection.threshold), 1, None, False).detect, device)
     return NetDetector(record, look(threshold or record.detection.threshold), device.pictures, detect_size, second_look)
 
 
@@ -149,7 +149,6 @@ def _mtcnn_nets(record: ModelRecord, path: Path, device: Device) -> dict[str, Ne
     for name, build in (("pnet", graphs.pnet), ("rnet", graphs.rnet), ("onet", graphs.onet)):
         graph = graphs.cached(name, record, lambda build=build: build(path, record.input))  # type: ignore[misc]
         nets[name] = Net(graph, device, device.crops)
-        golden.check_net(record, name, nets[name].run, device)
     return nets
 
 

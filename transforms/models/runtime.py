@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from schemas.errors import ItemError, RunError, UsageError
 
@@ -100,17 +101,24 @@ class Net:
         opened = _open(graph, device)
         self._run = opened.run
         self._batch = batch
+        self._fixed: int | None = None
         self._lock = threading.Lock()
         first = opened.get_inputs()[0]
         self.input: str = first.name
         self.input_shape: tuple[int | str | None, ...] = tuple(first.shape)
-        self.input_type: str = first.type
+        if isinstance(self.input_shape[0], int):
+            self._fixed = self._batch = self.input_shape[0]
         self.outputs: tuple[str, ...] = tuple(output.name for output in opened.get_outputs())
 
     @property
     def batch(self) -> int:
         """The most rows a run takes, after what was learned."""
         return self._batch
+
+    def limit(self, batch: int) -> None:
+        """Take at most `batch` rows a run from now on. Never more than before: several threads may learn at once."""
+        with self._lock:
+            self._batch = self._fixed or min(self._batch, batch)
 
     def run(self, rows: NDArray[Any], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
         """Return `outputs` for `rows` (n, ...), n >= 1, in runs of at most `batch` rows."""
@@ -130,36 +138,30 @@ class Net:
 
     def _try(self, rows: NDArray[Any], outputs: Sequence[str]) -> Sequence[Any] | None:
         """Return one run's outputs, or None when the device is out of memory."""
+        size = len(rows)
+        if self._fixed and size < self._fixed:
+            rows = np.concatenate([rows, np.zeros((self._fixed - size, *rows.shape[1:]), rows.dtype)])
         try:
-            return self._run(outputs, {self.input: rows})
-        except (RuntimeError, MemoryError) as error:  # ONNX Runtime's own errors are RuntimeErrors or _ORT_ERRORS
+            found = self._run(outputs, {self.input: rows})
+        except (RuntimeError, MemoryError, *_ORT_ERRORS) as error:
             if not _is_out_of_memory(error):
                 raise
-        except _ORT_ERRORS as error:
-            if not _is_out_of_memory(error):
-                raise
-        return None
+            return None
+        return [each[:size] for each in found] if self._fixed else found
 
     def _halve(self, size: int) -> None:
-        """Remember that `size` rows are too many. Several threads may have run out at once: never raise the batch."""
-        if size <= 1:
-            raise ItemError(
-                "out_of_memory", "the device is out of memory with one picture: use a smaller detection size"
-            )
-        with self._lock:
-            self._batch = min(self._batch, size // 2)
+        """Remember that `size` rows are too many."""
+        if size <= 1 or self._fixed:
+            raise ItemError("out_of_memory", "the device is out of memory with one picture: use a smaller detection size")
+        self.limit(size // 2)
 
 
-def _ort_errors() -> tuple[type[Exception], ...]:
-    """Return ONNX Runtime's exception types: they derive from Exception itself and share no base of their own."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    found = (getattr(state, name, None) for name in ("Fail", "RuntimeException", "EPFail", "NoSuchFile", "InvalidGraph",
-             "InvalidProtobuf", "InvalidArgument", "NotImplemented", "ModelRequiresCompilation"))
-    return tuple(kind for kind in found if kind is not None)
-
-
-_ORT_ERRORS = _ort_errors()
+_ORT_ERRORS = tuple(
+    kind
+    for kind in vars(ort_state).values()
+    # ONNX Runtime's exceptions share no base of their own.
+    if isinstance(kind, type) and issubclass(kind, Exception) and kind.__module__ == ort_state.__name__
+)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -177,7 +179,7 @@ def _open(graph: Path | bytes, device: Device) -> Any:
     source = graph if isinstance(graph, bytes) else str(graph)
     try:
         opened = ort.InferenceSession(source, options, providers=list(device.providers))
-    except (RuntimeError, *_ORT_ERRORS) as error:
+    except _ORT_ERRORS as error:
         name = "the built graph" if isinstance(graph, bytes) else str(graph)
         raise RunError(f"ONNX Runtime cannot load {name}: {' '.join(str(error).split())}") from error
     if device.providers[0] not in opened.get_providers():
