@@ -166,7 +166,7 @@ def parquet_bytes(table: pa.Table, metadata: Mapping[str, Any]) -> bytes:
     must give equal bytes.
     """
     footer = json.dumps({"schema_version": SCHEMA_VERSION, **metadata}, sort_keys=True, separators=(",", ":"))
-    table = table.replace_schema_metadata({"labelstream": footer})
+    table = _in_order_of_appearance(table).replace_schema_metadata({"labelstream": footer})
     encodings, dictionaries = {}, []
     for field in table.schema:
         if pa.types.is_dictionary(field.type):
@@ -188,3 +188,12 @@ def parquet_bytes(table: pa.Table, metadata: Mapping[str, Any]) -> bytes:
         data_page_version="2.0",
     )
     return sink.getvalue()
+
+
+def _in_order_of_appearance(table: pa.Table) -> pa.Table:
+    """Encode dictionary columns anew: their values' order must not tell in which order the rows once arrived."""
+    for at, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            values = table[field.name].combine_chunks().cast(field.type.value_type)
+            table = table.set_column(at, field, values.dictionary_encode().cast(field.type))
+    return table

@@ -103,9 +103,14 @@ def _values(rows: list[int], fields: list[str], table: Any, values_of: Any) -> l
 def _batch_definition() -> Any:
     """Return the door through which frames are looked at, made once a process."""
     gx = _great_expectations()
-    context = gx.get_context(mode="ephemeral")
-    context.enable_analytics(enable=False)
-    context.variables.progress_bars = {"globally": False}
+    from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
+
+    config = DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),  # they would need a /tmp
+        analytics_enabled=False,
+        progress_bars={"globally": False},
+    )
+    context = gx.get_context(project_config=config, mode="ephemeral")
     asset = context.data_sources.add_pandas("shards").add_dataframe_asset("shard")
     return asset.add_batch_definition_whole_dataframe("whole")
 

@@ -26,7 +26,7 @@ def boxes(of: Tables) -> list[list[float]]:
 
 def equal(one: Tables, other: Tables) -> bool:
     """Tell whether two sets of tables hold the same, dictionaries and all."""
-    return all(a.equals(b) for (_, a), (_, b) in zip(one.items(), other.items(), strict=True))
+    return all(a.equals(b) for (_, a), (_, b) in zip(one.named(), other.named(), strict=True))
 
 
 # ---- clip_boxes
@@ -224,7 +224,8 @@ def test_an_annotation_with_a_finding_goes_to_quarantine() -> None:
 
 def test_a_picture_with_a_finding_is_held_back_with_its_annotations() -> None:
     """Its row stays, as quarantined; its annotations follow under the same rule."""
-    held = hold_back(tables(picture("a.jpg", face()), picture("b.jpg", face())), [finding("images", 0, Rule.IMAGE_SIZE)])
+    two = tables(picture("a.jpg", face()), picture("b.jpg", face()))
+    held = hold_back(two, [finding("images", 0, Rule.IMAGE_SIZE)])
     assert column(held, "images", "outcome") == ["quarantined", "labelled"]
     assert column(held, "images", "annotations") == [0, 1]
     assert column(held, "quarantine", "kind") == ["image", "annotation"]
@@ -235,9 +236,12 @@ def test_a_picture_with_a_finding_is_held_back_with_its_annotations() -> None:
 
 def test_an_annotation_without_its_picture_can_be_held_back() -> None:
     """Then the quarantine has no file name to tell."""
-    orphan = with_values(tables(picture("a.jpg", face(), face((300, 20, 90, 90)))), "annotations", 0, image_id="f" * 64)
-    held = hold_back(orphan, check(clean(orphan), LABELS)[-1:])
+    two = tables(picture("a.jpg", face(), face((300, 20, 90, 90))))
+    orphan = clean(with_values(two, "annotations", 0, image_id="f" * 64))
+    findings = [found for found in check(orphan, LABELS) if found.rule == Rule.REFERENCE_NO_IMAGE]
+    held = hold_back(orphan, findings)
     assert column(held, "quarantine", "file_name") == [None]
+    assert column(held, "annotations", "rank") == [1]
 
 
 def test_a_crop_goes_with_its_annotation() -> None:
@@ -305,7 +309,7 @@ def test_clean_leaves_boxes_inside_and_every_row_somewhere(shard: Tables) -> Non
     assert check(cleaned, LABELS) == []
     assert equal(clean(cleaned), cleaned)
     assert equal(settle(cleaned), cleaned)
-    for (_, before), (_, after) in zip(shard.items(), cleaned.items(), strict=True):
+    for (_, before), (_, after) in zip(shard.named(), cleaned.named(), strict=True):
         assert before.schema == after.schema
 
 

@@ -202,9 +202,11 @@ def test_four_threads_find_each_their_own() -> None:
 
 
 QUIET = """
-import socket, sys, warnings
+import os, socket, sys, tempfile, warnings
 def no_network(*_): raise AssertionError("network")
 socket.socket.connect = socket.getaddrinfo = no_network
+def no_folder(*_, **__): raise AssertionError("a folder")
+tempfile.mkdtemp = os.mkdir = no_folder
 from validation import suites
 assert not {"great_expectations", "pandas"} & set(sys.modules), "importing the suites must be cheap"
 shown = warnings.showwarning
@@ -222,7 +224,12 @@ def test_a_check_writes_nothing_and_says_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", QUIET],
         cwd=tmp_path,
-        env={"PYTHONPATH": f"{repository}:{repository / 'tests'}", "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+        env={
+            "PYTHONPATH": f"{repository}:{repository / 'tests'}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HOME": str(tmp_path),
+            "TMPDIR": str(tmp_path),
+        },
         capture_output=True,
         text=True,
         timeout=120,
