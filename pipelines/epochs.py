@@ -20,7 +20,7 @@ from schemas.errors import RunError, UsageError
 from schemas.reasons import Outcome
 from schemas.tables import CROPS, TABLES
 from transforms import stopping
-from transforms.storage import create_exclusive
+from transforms.storage import TEMP_PREFIX, create_exclusive
 
 RunPlan = Callable[[Plan], None]
 """Runs one plan to its end, or raises `RunError`."""
@@ -101,10 +101,9 @@ def run_epochs(
         started = time.monotonic()
         for stale in _reports(dataset.path, plan):
             stale.unlink()
-        try:
-            _run_watched(run, plan, watch)
-        except stopping.Stopped:
-            return
+        _run_watched(run, plan, watch)
+        if stopping.stop_requested():
+            return  # the steps read no further: the epoch is dropped, its plan stays
         manifest = _commit(dataset, plan, identity, time.monotonic() - started)
         dataset.add(manifest)
         planner.committed.add(dataset, manifest)
@@ -131,9 +130,7 @@ def _run_watched(run: RunPlan, plan: Plan, watch: Watch) -> None:
     while worker.is_alive():
         worker.join(0.1)
         watch()
-    if raised and stopping.stop_requested():
-        raise stopping.Stopped("stopped on request")
-    if raised:
+    if raised and not stopping.stop_requested():
         raise raised[0]
 
 
@@ -188,12 +185,18 @@ def _outcomes(output: Path, tables: dict[str, list[dict[str, Any]]]) -> dict[str
 
 
 def collect_garbage(dataset: Dataset) -> None:
-    """Remove shards that no manifest lists: what a killed run left behind. The caller holds the lock."""
+    """Remove what a killed run left behind: unfinished files, and shards that no manifest lists.
+
+    The caller holds the lock.
+    """
     for table in (*TABLES, CROPS):
         listed = {Path(path).name for path in dataset.files(table)}
         for path in (dataset.path / table).glob("*"):
             if path.name not in listed:
                 path.unlink()
+    for folder in (PLANS, MANIFESTS, TEMPORARY, "exports", "report"):
+        for path in (dataset.path / folder).rglob(f"{TEMP_PREFIX}*"):
+            path.unlink()
 
 
 def abandon_other_plan(dataset: Dataset, configuration: dict[str, Any]) -> None:

@@ -77,9 +77,10 @@ def _draw_face(tile: NDArray[np.uint8], face: dict[str, Any], fit: float, left: 
         for px, py in np.asarray(face["landmarks"]).reshape(5, 2):
             cv2.circle(tile, (round(left + px * fit), round(top + py * fit)), 2, _POINT, -1, cv2.LINE_AA)
     text = f"{face['label']} {face['confidence']:.2f}"
-    at = (max(0, round(x)), max(10, round(y) - 3))
-    cv2.putText(tile, text, at, _FONT, 0.38, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(tile, text, at, _FONT, 0.38, _BOX, 1, cv2.LINE_AA)
+    (width, height), _ = cv2.getTextSize(text, _FONT, 0.4, 1)
+    at = max(0, min(round(x), TILE_PX - width)), max(height + 2, round(y) - 3)
+    cv2.rectangle(tile, (at[0], at[1] - height - 2), (at[0] + width, at[1] + 3), _BOX, -1)
+    cv2.putText(tile, text, at, _FONT, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
 
 
 def _sheet(tiles: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -28,7 +28,9 @@ class Progress:
         self.started = time.monotonic()
         self.told = self.started
         self.items = 0
-        self.bar: tqdm | None = tqdm(unit="item", dynamic_ncols=True, leave=False) if sys.stderr.isatty() else None
+        self.bar: tqdm | None = (
+            tqdm(file=sys.stderr, unit="item", dynamic_ncols=True, leave=False) if sys.stderr.isatty() else None
+        )
         threading.Thread(target=self._count, args=(count,), daemon=True).start()
 
     def __enter__(self) -> "Progress":

@@ -1,8 +1,11 @@
 """Which engine runs an epoch, and how its errors are told."""
 
+import contextlib
+import io
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
@@ -13,6 +16,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from pipelines.flow import Settings, build
 from pipelines.planning import Plan
 from schemas.errors import RunError
+from transforms.storage import write_atomic
 
 
 def pipeline_options(runner: str, beam_arguments: Sequence[str]) -> PipelineOptions:
@@ -31,14 +35,25 @@ def pipeline_options(runner: str, beam_arguments: Sequence[str]) -> PipelineOpti
 
 
 def run_plan(plan: Plan, settings: Settings, runner: str, options: PipelineOptions) -> None:
-    """Run one epoch to its end; raise `RunError` where it could not be."""
+    """Run one epoch to its end; raise `RunError` where it could not be.
+
+    Beam's workers print tracebacks on stderr whatever the logging says: they are kept aside, and written to
+    `_tmp/last-error.txt` where the error is not one of ours, which say all that is to be said.
+    """
     engine = _embedded(options) if runner == "DirectRunner" else runner
     pipeline = beam.Pipeline(runner=engine, options=options)
     build(pipeline, plan, settings)
+    aside = io.StringIO()
     try:
-        pipeline.run().wait_until_finish()
-    except Exception as error:
-        raise RunError(cause(error)) from error
+        with contextlib.redirect_stderr(aside):
+            pipeline.run().wait_until_finish()
+    except Exception as error:  # noqa: BLE001  Beam wraps whatever a worker raised in types of its own
+        own = own_message(error)
+        if own:
+            raise RunError(own) from None
+        details = Path(settings.root) / "_tmp" / "last-error.txt"
+        write_atomic(str(details), f"{aside.getvalue()}\n{error}\n".encode())
+        raise RunError(f"epoch {plan.epoch} broke: {last_error(str(error))}; details are in {details}") from None
 
 
 def _embedded(options: PipelineOptions) -> FnApiRunner:
@@ -53,17 +68,17 @@ def _embedded(options: PipelineOptions) -> FnApiRunner:
     )
 
 
-def cause(error: BaseException) -> str:
-    """Return in one line why a pipeline failed: our own error's text where there is one, else the last error's."""
-    text = str(error)
-    own = re.findall(r"(?:RunError|UsageError|Stopped): (.+)", text)
-    if own:
-        return _plain(own[-1])
-    if isinstance(error, RunError):
-        return _plain(text)
-    lines = [line.strip() for line in text.splitlines() if re.match(r"^\s*[\w.]*(Error|Exception)\b.*:", line)]
-    return _plain(lines[-1] if lines else f"{type(error).__name__}: {text.splitlines()[0] if text else ''}")
+def own_message(error: BaseException) -> str:
+    """Return the text of our own error that made a pipeline fail, or '' where it was another."""
+    own = re.findall(r"(?:RunError|UsageError): (.+)", str(error))
+    return _plain(own[-1] if own else str(error) if isinstance(error, RunError) else "")
+
+
+def last_error(text: str) -> str:
+    """Return the last line of `text` that names an error."""
+    lines = [line.strip() for line in text.splitlines() if re.match(r"^\s*[\w.]*(Error|Exception|Fault)\b", line)]
+    return _plain(lines[-1] if lines else text.strip().split("\n")[-1])
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"\s*\[while running.*|\s*Traceback \(most recent.*", "", text).strip()
+    return re.sub(r"\s*\[while running.*", "", text).strip()

@@ -16,3 +16,12 @@ def shared() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _weights_beside(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Take weights from the folder beside the repository if no other is named; keep out of the user's cache."""
+    near = Path(__file__).resolve().parents[2] / "shared" / "models"
+    if near.is_dir():
+        os.environ.setdefault("LABELSTREAM_MODELS", str(near))
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from builders import face, picture, tables
 from hypothesis import strategies as st
 
 from schemas.tables import Tables
+from tests.builders import face, picture, tables
 
 WIDTH, HEIGHT = 97, 61  # odd numbers, that no box divides well
 
@@ -26,12 +26,24 @@ def faces(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def shards(draw: st.DrawFn) -> Tables:
-    """Draw a shard: some pictures of two roots, each name once in a root; a duplicate now and then."""
-    named = draw(st.lists(st.tuples(_name, st.integers(0, 1)), unique=True, max_size=6))
-    pictures = []
-    for name, root in named:
+def pictures(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Draw some pictures of two roots, each name once in a root; a duplicate now and then."""
+    drawn = []
+    for name, root in draw(st.lists(st.tuples(_name, st.integers(0, 1)), unique=True, max_size=6)):
         given = draw(st.lists(faces(), max_size=4))
         copy = {"outcome": "duplicate", "duplicate_of": "0" * 64} if not given and draw(st.booleans()) else {}
-        pictures.append(picture(name, *given, width=WIDTH, height=HEIGHT, root=root, **copy))
-    return tables(*pictures)
+        drawn.append(picture(name, *given, width=WIDTH, height=HEIGHT, root=root, **copy))
+    return drawn
+
+
+def shards() -> st.SearchStrategy[Tables]:
+    """Draw one shard."""
+    return pictures().map(lambda drawn: tables(*drawn))
+
+
+@st.composite
+def datasets(draw: st.DrawFn) -> list[Tables]:
+    """Draw a data set of up to three shards."""
+    drawn = draw(pictures())
+    first, second = sorted(draw(st.tuples(st.integers(0, 6), st.integers(0, 6))))
+    return [tables(*drawn[:first]), tables(*drawn[first:second]), tables(*drawn[second:])]

@@ -12,7 +12,7 @@ from schemas.errors import ItemError
 from schemas.records import Failure, PlannedItem
 from transforms.batch import Decoded, DecodedBatch, PlannedBatch
 from transforms.pictures import ByteBudget, Header, decode, decoded_bytes, probe
-from transforms.stopping import check_stop
+from transforms.stopping import stop_requested, tick
 from transforms.storage import read_bytes
 
 BUDGET = ByteBudget(256 * 2**20)
@@ -75,7 +75,8 @@ class _DecodeBatches(beam.DoFn):
             for item in planned.items:
                 if item.stands:
                     continue
-                check_stop()
+                if stop_requested():
+                    return  # the supervisor drops the epoch: what is missing from it is never seen
                 try:
                     data, header = self._read(item)
                     peak = min(decoded_bytes(header, self.keep_side_px), BUDGET.total)
@@ -114,5 +115,6 @@ class _DecodeBatches(beam.DoFn):
 
 def failed(shard: int, item: PlannedItem, step: str, error: ItemError) -> Iterator[TaggedOutput]:
     """Yield one failure for the item and one for each of its exact copies, which would fail alike."""
+    tick(len(item.refs()))
     for ref in item.refs():
         yield TaggedOutput("failed", (shard, Failure(ref, step, error.error, str(error))))

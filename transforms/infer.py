@@ -16,6 +16,7 @@ from transforms.batch import Aligned, AlignedBatch
 from transforms.decode import failed
 from transforms.models.classifiers import Classifier
 from transforms.rows import batch_rows
+from transforms.stopping import tick
 
 
 def classify(classifier: Classifier, pictures: Sequence[Aligned]) -> list[NDArray[np.float32]]:
@@ -57,4 +58,5 @@ class _InferBatches(beam.DoFn):
                     pictures += (picture,)
                 except ItemError as error:
                     yield from failed(batch.shard, picture.item, "infer", error)
+        tick(sum(len(one.item.refs()) for one in pictures) + len(batch.known_copies))
         yield batch.shard, batch_rows(pictures, probabilities, batch.known_copies, self.classifier)

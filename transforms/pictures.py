@@ -565,8 +565,8 @@ def _announced_size(data: bytes, kind: str) -> tuple[int, int]:
 def _check_png(data: bytes) -> None:
     """Raise ItemError unless a PNG's chunks are whole up to its end.
 
-    Pillow ignores the pixels' checksums: what follows a cut, often zeros, would be read as pixels. A PNG that lacks only
-    its end is refused as well: every encoder writes one, so it is a broken copy. Costs 1 % of decoding.
+    Pillow ignores the pixels' checksums: what follows a cut, often zeros, would be read as pixels. A PNG that lacks its
+    end is refused as well: every encoder writes one, so it is a broken copy. Costs 1 % of decoding.
     """
     position = 8
     while position + 12 <= len(data):

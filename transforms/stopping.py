@@ -2,31 +2,19 @@
 
 import threading
 
-from schemas.errors import RunError
-
 _requested = threading.Event()
 _lock = threading.Lock()
 _done = 0
 
 
-class Stopped(RunError):
-    """The running epoch was dropped because a stop was asked for."""
-
-
 def request_stop() -> None:
-    """Ask the steps to end at the next picture; the epoch is dropped, its plan stays and is run again later."""
+    """Ask the steps to read no further picture; the epoch is dropped, its plan stays and is run again later."""
     _requested.set()
 
 
 def stop_requested() -> bool:
     """Tell whether a stop was asked for."""
     return _requested.is_set()
-
-
-def check_stop() -> None:
-    """Raise `Stopped` where a stop was asked for."""
-    if _requested.is_set():
-        raise Stopped("stopped on request")
 
 
 def tick(items: int) -> None:

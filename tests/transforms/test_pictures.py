@@ -3,7 +3,6 @@
 import csv
 import io
 import random
-import resource
 import struct
 import subprocess
 import sys
@@ -513,7 +512,9 @@ def test_every_damaged_file_ends_as_expected(shared: Path) -> None:
 
 
 def test_damaged_files_take_little_memory(shared: Path) -> None:
-    """All of broken/ under an address-space limit, in a process of its own whose peak is its own."""
+    """All of broken/ in a process of its own, under a limit on its address space."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("peak memory is read from /proc")
     code = """
 import resource, sys
 from pathlib import Path
@@ -521,7 +522,8 @@ from schemas.errors import ItemError
 from transforms.pictures import decode
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 files = [path.read_bytes() for path in Path(sys.argv[1]).rglob("*") if path.is_file()]
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+def peak():  # of this program alone: ru_maxrss would begin with the parent's
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024
 before = peak()
 for data in files:
     try:
@@ -533,10 +535,7 @@ print(peak() - before)
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", code, str(shared / "data" / "broken")]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    if (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 400 * 1024
-    ):  # a child inherits this peak, which would hide its own
-        assert int(done.stdout) < 300
+    assert int(done.stdout) < 300
 
 
 def test_every_video_is_called_one(shared: Path) -> None:
@@ -580,8 +579,8 @@ def test_the_eight_turned_copies_of_a_scene_look_alike(shared: Path) -> None:
         paths = sorted(folder.glob(f"sharp__{shape}_*.jpg"))
         last = decode(paths[-1].read_bytes()).rgb
         for path in paths:
-            # The first one was encoded otherwise: it differs from all others by 14; a wrong turn gives over 40.
-            assert difference(decode(path.read_bytes()).rgb, last) < 16, path.name
+            # Copies differ by 2 to 5, the first one, which is brighter, by 14 to 17, and a wrong turn by 49 or more.
+            assert difference(decode(path.read_bytes()).rgb, last) < 25, path.name
 
 
 def test_cmyk_and_rgb_twins_look_alike(shared: Path) -> None:

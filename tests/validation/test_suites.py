@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from builders import LABELS, column, face, picture, tables, with_values
 
 from schemas.errors import RunError
 from schemas.reasons import Rule
 from schemas.tables import Tables
+from tests.builders import LABELS, column, face, picture, tables, with_values
 from transforms.rules import clean, hold_back
 from validation.frames import values_of
 from validation.suites import Finding, check, run_suite, warm_up
@@ -153,7 +153,10 @@ def test_an_annotation_without_its_picture_is_named() -> None:
 def test_a_finding_tells_the_value_and_what_is_wrong() -> None:
     """The texts serve the person who reads the quarantine."""
     given = with_values(valid(), "annotations", 1, confidence=1.0, p_sad=NAN)
-    assert [(f.value, f.detail) for f in check(given, LABELS)][1] == ("1.0", "1 is reserved for what a person confirmed")
+    assert [(f.value, f.detail) for f in check(given, LABELS)][1] == (
+        "1.0",
+        "1 is reserved for what a person confirmed",
+    )
     assert '"p_sad":"nan"' in check(given, LABELS)[0].value
     assert values_of(given.annotations, [2, 0], "bbox") == ["[null,null,null,null]", "[10.0,20.0,100.0,120.0]"]
 
@@ -212,7 +215,7 @@ assert not {"great_expectations", "pandas"} & set(sys.modules), "importing the s
 shown = warnings.showwarning
 suites.warm_up()
 assert warnings.showwarning is shown, "warnings must not be sent to logging"
-from builders import LABELS, face, picture, tables
+from tests.builders import LABELS, face, picture, tables
 assert suites.check(tables(picture("a.jpg", face())), LABELS)
 assert "apache_beam" not in sys.modules
 """
@@ -225,7 +228,7 @@ def test_a_check_writes_nothing_and_says_nothing(tmp_path: Path) -> None:
         [sys.executable, "-c", QUIET],
         cwd=tmp_path,
         env={
-            "PYTHONPATH": f"{repository}:{repository / 'tests'}",
+            "PYTHONPATH": str(repository),
             "PYTHONDONTWRITEBYTECODE": "1",
             "HOME": str(tmp_path),
             "TMPDIR": str(tmp_path),

@@ -1,6 +1,7 @@
 """Boxes: of those that overlap the best, in a fixed order; and any net that gives boxes and scores."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -15,14 +16,21 @@ from transforms.models.runtime import Net
 
 def suppressed(faces: Faces, threshold: float, nms: float) -> Faces:
     """Return the best of each group of overlapping faces, best first, in an order that depends on nothing else."""
-    sound = np.isfinite(faces.boxes).all(axis=1) & (np.abs(faces.boxes) < 1e6).all(axis=1)
+    # Also false for what is not a number.
+    sound = np.asarray((np.abs(faces.boxes) < 1e6).all(axis=1))
     if not sound.all():
         faces = faces.take(sound)
     if len(faces) > 1:
         # Whole pixels, as OpenCV's own decoder does it.
-        kept = cv2.dnn.NMSBoxes(faces.boxes.astype(np.int32), faces.scores, threshold, nms)
-        faces = faces.take(np.asarray(kept, np.intp).reshape(-1))
+        faces = faces.take(best(faces.boxes.astype(np.int32), faces.scores, threshold, nms))
     return in_order(faces)
+
+
+def best(boxes: NDArray[Any], scores: NDArray[np.float32], threshold: float, overlap: float) -> NDArray[np.intp]:
+    """Return which of `boxes` (n, 4) x, y, width, height stay: of those over `overlap` (IoU) the best scored."""
+    # OpenCV's stubs ask for lists, whose making would cost more than the suppression.
+    kept = cv2.dnn.NMSBoxes(cast(Any, boxes), cast(Any, scores), threshold, overlap)
+    return np.asarray(kept, np.intp).reshape(-1)
 
 
 def in_order(faces: Faces) -> Faces:
@@ -33,7 +41,7 @@ def in_order(faces: Faces) -> Faces:
 
 
 class BoxNet:
-    """Finds faces with a person's own net: `boxes` x1, y1, x2, y2 in its input's pixels, `scores`, maybe `landmarks`."""
+    """Finds faces with a person's own net: `boxes` x1, y1, x2, y2 in input pixels, `scores`, maybe `landmarks`."""
 
     def __init__(self, record: ModelRecord, net: Net, threshold: float) -> None:
         assert record.detection is not None  # a detector with weights has thresholds
@@ -76,6 +84,7 @@ class BoxNet:
         """Return (n, width) for one picture's output of any shape that holds it."""
         if values.size % width or (width > 1 and values.ndim < 2):
             raise UsageError(
-                f"{self._record.path}: outputs.{name}: expected shape (n, {width}) or (1, n, {width}), got {values.shape}"
+                f"{self._record.path}: outputs.{name}: expected shape (n, {width}) or (1, n, {width}),"
+                f" got {values.shape}"
             )
         return np.asarray(values, np.float32).reshape(-1, width)

@@ -30,7 +30,7 @@ class Classifier(Protocol):
         """The k labels in the model's own order, which is that of the columns."""
 
     def classify(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return (n, k) probabilities for crops (n, S, S) gray or (n, S, S, 3) RGB, as `crops.crop_faces` makes them."""
+        """Return (n, k) probabilities for crops of `crops.crop_faces`: (n, S, S) gray or (n, S, S, 3) RGB."""
 
 
 class OnnxClassifier:
@@ -48,7 +48,8 @@ class OnnxClassifier:
         self._output = record.outputs.get("probabilities", "probabilities")
         if self._output not in self._net.outputs:
             raise UsageError(
-                f"{record.path}: outputs.probabilities: expected one of {', '.join(self._net.outputs)}, got {self._output!r}"
+                f"{record.path}: outputs.probabilities: expected one of {', '.join(self._net.outputs)},"
+                f" got {self._output!r}"
             )
 
     def classify(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:

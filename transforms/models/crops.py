@@ -26,17 +26,15 @@ def crop_faces(
     size = input_contract.size
     gray = input_contract.colour == "gray"
     crops = np.empty((len(faces), size, size) if gray else (len(faces), size, size, 3), np.uint8)
-    aligned = np.zeros(len(faces), np.bool_)
+    aligned: NDArray[np.bool_] = np.zeros(len(faces), np.bool_)
     if contract.kind == "similarity" and len(faces):
-        aligned = np.isfinite(faces.landmarks).all(axis=(1, 2))
+        aligned = np.asarray(np.isfinite(faces.landmarks).all(axis=(1, 2)))
         matrices = similarity(faces.landmarks, np.array(contract.template, np.float32) * np.float32(size))
     for number, box in enumerate(faces.boxes):
         if aligned[number]:
-            crop = _warp(rgb, matrices[number], input_contract)
+            crops[number] = _warp(rgb, matrices[number], input_contract)
         else:
-            crop = _resize(square(rgb, box, contract.scale), input_contract)
-        # Gray last: turning 48x48 pixels gray is cheaper than a whole face.
-        crops[number] = crop
+            crops[number] = _resize(square(rgb, box, contract.scale), input_contract)
     return crops
 
 

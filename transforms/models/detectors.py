@@ -66,7 +66,9 @@ class NoDetector:
 class NetDetector:
     """Brings pictures to the detection size, looks, and once more, closer, where nothing was found."""
 
-    def __init__(self, record: ModelRecord, look: Look, pictures: int, detect_size: int | None, second_look: bool) -> None:
+    def __init__(
+        self, record: ModelRecord, look: Look, pictures: int, detect_size: int | None, second_look: bool
+    ) -> None:
         assert record.weights is not None  # only the detector `none` has none
         self.record_name = record.name
         self.sha256 = record.weights.sha256
@@ -93,9 +95,10 @@ class NetDetector:
 
     def _seen(self, pictures: Sequence[Picture], view: Callable[[Picture], views.View]) -> list[Faces]:
         found: list[Faces] = []
-        # A few at a time, so that the views of a long batch are not all in memory.
-        for at in range(0, len(pictures), self._pictures):
-            seen = [view(picture) for picture in pictures[at : at + self._pictures]]
+        # A few at a time: on a CPU a view is used while it is in the cache, and a long batch's are not all in memory.
+        step = 1 if self._pictures == 1 else 4 * self._pictures
+        for at in range(0, len(pictures), step):
+            seen = [view(picture) for picture in pictures[at : at + step]]
             found += [each.back(faces) for each, faces in zip(seen, self._look([v.pixels for v in seen]), strict=True)]
         return found
 

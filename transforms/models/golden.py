@@ -83,7 +83,9 @@ def _load(record: ModelRecord, needed: Sequence[str]) -> dict[str, NDArray[Any]]
         with np.load(record.golden, allow_pickle=False) as stored:
             arrays = dict(stored)
     except (OSError, ValueError, EOFError) as error:
-        raise UsageError(f"{record.path}: golden: expected an npz file, cannot read {record.golden}: {error}") from error
+        raise UsageError(
+            f"{record.path}: golden: expected an npz file, cannot read {record.golden}: {error}"
+        ) from error
     for name in needed:
         if name not in arrays:
             raise UsageError(f"{record.golden}: expected an array {name!r}, it is not there")

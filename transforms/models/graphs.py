@@ -1,6 +1,6 @@
 """ONNX graphs built from published weights; they agree with the original frameworks to about 1e-6.
 
-`onnx`, `h5py`, `lz4` and `joblib` are imported where they are used: a machine with built graphs in its cache needs none.
+`onnx`, `h5py` and `lz4` are imported where they are used: a machine with built graphs in its cache needs none of them.
 """
 
 import hashlib
@@ -8,7 +8,7 @@ import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -261,8 +261,7 @@ def read_mtcnn(path: Path) -> dict[str, _Mtcnn]:
     if path.is_file():
         return _from_shard(np.fromfile(path, "<f4"), path)
     return {
-        net: _Mtcnn(_from_pickle(path / "assets" / "weights" / f"{net}.lz4"), len(hidden))
-        for net, hidden, _ in _SHARD
+        net: _Mtcnn(_from_pickle(path / "assets" / "weights" / f"{net}.lz4"), len(hidden)) for net, hidden, _ in _SHARD
     }
 
 
@@ -305,13 +304,14 @@ class _Header:
         return np.asarray(numbers.reshape(self.shape, order="F" if self.order == "F" else "C"), np.float32)
 
 
-class _ArraysOnly(pickle._Unpickler):
-    """An unpickler that makes numpy arrays and nothing else: a pickle may name any function to call.
+# Python's unpickler in Python, because joblib writes an array's bytes between two operations; its stubs are thin.
+_Unpickler: Any = pickle._Unpickler
 
-    It is Python's own unpickler in Python, because joblib writes an array's bytes between two operations.
-    """
 
-    _ADMITTED = {  # noqa: RUF012 # pickle's classes are not dataclasses
+class _ArraysOnly(_Unpickler):
+    """An unpickler that makes numpy arrays and nothing else: a pickle may name any function to call."""
+
+    _ADMITTED: ClassVar = {
         ("joblib.numpy_pickle", "NumpyArrayWrapper"): _Header,
         ("numpy", "dtype"): np.dtype,
         ("numpy", "ndarray"): np.ndarray,
@@ -331,7 +331,7 @@ class _ArraysOnly(pickle._Unpickler):
         if isinstance(self.stack[-1], _Header):
             self.stack.append(self.stack.pop().read(self._stream))
 
-    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}
+    dispatch: ClassVar = {**_Unpickler.dispatch, pickle.BUILD[0]: load_build}
 
 
 def unpickle_arrays(content: bytes) -> list[Array]:
@@ -344,7 +344,7 @@ def unpickle_arrays(content: bytes) -> list[Array]:
 
 def _from_pickle(path: Path) -> list[Array]:
     """Read one file of the package `mtcnn`; its sha256 was checked when it was found."""
-    import lz4.frame
+    import lz4.frame  # type: ignore[import-untyped]
 
     return unpickle_arrays(lz4.frame.decompress(path.read_bytes()))
 

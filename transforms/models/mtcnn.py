@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.records import Faces
-from transforms.models.boxes import in_order
+from transforms.models.boxes import best, in_order
 from transforms.models.prepare import arranged
 from transforms.models.record import ModelRecord
 from transforms.models.runtime import Net
@@ -66,7 +66,7 @@ class Mtcnn:
         scores = face[0, 0, rows, columns]
         corner = np.stack([columns, rows], axis=1).astype(np.float32) * 2
         boxes = np.concatenate([corner, corner + CELL], axis=1) + shifts[0][:, rows, columns].T * CELL
-        boxes *= np.float32([full[1] / level.shape[1], full[0] / level.shape[0]] * 2)
+        boxes *= np.array([full[1] / level.shape[1], full[0] / level.shape[0]] * 2, np.float32)
         kept = _nms(boxes, scores, _LEVEL_NMS)
         return boxes[kept], scores[kept]
 
@@ -92,7 +92,9 @@ class Mtcnn:
         kept = _nms_min(boxes, scores, self._nms)
         corners = boxes[kept]
         return in_order(
-            Faces(np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1), landmarks[kept], scores[kept])
+            Faces(
+                np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1), landmarks[kept], scores[kept]
+            )
         )
 
 
@@ -119,11 +121,11 @@ def _squares(boxes: Floats) -> Floats:
 
 def _shifted(boxes: Floats, shifts: Floats) -> Floats:
     size = boxes[:, 2:] - boxes[:, :2]
-    return boxes + shifts * np.concatenate([size, size], axis=1)
+    return np.asarray(boxes + shifts * np.concatenate([size, size], axis=1), np.float32)
 
 
 def _patches(picture: Picture, boxes: Floats, size: int) -> Picture:
-    """Return (n, size, size, 3): what each square box shows; gray beyond the picture's edge, which the nets see as 0."""
+    """Return (n, size, size, 3): what each square box shows; gray, which the nets see as 0, beyond the edge."""
     height, width = picture.shape[:2]
     patches = np.empty((len(boxes), size, size, 3), np.uint8)
     for patch, (x1, y1, x2, y2) in zip(patches, boxes.astype(np.int64).tolist(), strict=True):
@@ -143,7 +145,7 @@ def _nms(boxes: Floats, scores: Floats, overlap: float) -> NDArray[np.intp]:
     if not len(boxes):
         return np.zeros(0, np.intp)
     plain = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)
-    return np.asarray(cv2.dnn.NMSBoxes(plain, scores, 0.0, overlap), np.intp).reshape(-1)
+    return best(plain, scores, 0.0, overlap)
 
 
 def _nms_min(boxes: Floats, scores: Floats, overlap: float) -> NDArray[np.intp]:
@@ -152,10 +154,10 @@ def _nms_min(boxes: Floats, scores: Floats, overlap: float) -> NDArray[np.intp]:
     left = np.argsort(-scores, kind="stable")
     kept: list[int] = []
     while len(left):
-        best, left = left[0], left[1:]
-        kept.append(int(best))
-        low = np.maximum(boxes[best, :2], boxes[left, :2])
-        high = np.minimum(boxes[best, 2:], boxes[left, 2:])
+        first, left = left[0], left[1:]
+        kept.append(int(first))
+        low = np.maximum(boxes[first, :2], boxes[left, :2])
+        high = np.minimum(boxes[first, 2:], boxes[left, 2:])
         shared = np.prod(np.maximum(high - low, 0), axis=1)
-        left = left[shared <= overlap * np.minimum(area[best], area[left])]
+        left = left[shared <= overlap * np.minimum(area[first], area[left])]
     return np.array(kept, np.intp)

@@ -126,7 +126,7 @@ class _Table:
             value = float(value)
         if type(value) is not kind:
             raise self.error(field, expected, f"{value!r}")
-        return value  # type: ignore[no-any-return]  # `type(value) is kind` was just checked
+        return value
 
     def text(self, field: str, default: str | None = None) -> str:
         value = self.take(field, str, "a text", default)

@@ -64,7 +64,9 @@ def resolve_device(name: str) -> Device:
     if missing and name == "auto":
         return CPU
     if missing:
-        raise UsageError(f"device {name!r} is not available: {missing}; use --device cpu, or auto to take what is there")
+        raise UsageError(
+            f"device {name!r} is not available: {missing}; use --device cpu, or auto to take what is there"
+        )
     return Device(wanted, _PROVIDERS[wanted], crops=256, pictures=32)
 
 
@@ -143,7 +145,7 @@ class Net:
             rows = np.concatenate([rows, np.zeros((self._fixed - size, *rows.shape[1:]), rows.dtype)])
         try:
             found = self._run(outputs, {self.input: rows})
-        except (RuntimeError, MemoryError, *_ORT_ERRORS) as error:
+        except _RUN_ERRORS as error:
             if not _is_out_of_memory(error):
                 raise
             return None
@@ -152,16 +154,20 @@ class Net:
     def _halve(self, size: int) -> None:
         """Remember that `size` rows are too many."""
         if size <= 1 or self._fixed:
-            raise ItemError("out_of_memory", "the device is out of memory with one picture: use a smaller detection size")
+            raise ItemError(
+                "out_of_memory", "the device is out of memory with one picture: use a smaller detection size"
+            )
         self.limit(size // 2)
 
 
-_ORT_ERRORS = tuple(
+_ORT_ERRORS: tuple[type[Exception], ...] = tuple(
     kind
     for kind in vars(ort_state).values()
     # ONNX Runtime's exceptions share no base of their own.
     if isinstance(kind, type) and issubclass(kind, Exception) and kind.__module__ == ort_state.__name__
 )
+
+_RUN_ERRORS: tuple[type[Exception], ...] = (RuntimeError, MemoryError, *_ORT_ERRORS)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

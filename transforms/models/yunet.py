@@ -34,25 +34,28 @@ class Yunet:
 
     def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Faces]:
         """Return the faces of each picture (h, w, 3), in its pixels."""
-        found: list[Faces] = []
-        while len(found) < len(pictures):
-            # The net's batch may shrink on the way; a batch of a fixed net is one.
-            count = 1 if self.fixed else self._net.batch
-            found += self._together(pictures[len(found) : len(found) + count])
-        return found
+        groups: dict[tuple[int, int], list[int]] = {}
+        for number, picture in enumerate(pictures):
+            groups.setdefault(self._canvas_size(picture), []).append(number)
+        found: dict[int, Faces] = {}
+        # Only pictures of one canvas share a run: a larger canvas than its own moves the boxes of faces at the edge.
+        for size, numbers in groups.items():
+            found.update(zip(numbers, self._together([pictures[number] for number in numbers], size), strict=True))
+        return [found[number] for number in range(len(pictures))]
 
-    def _together(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Faces]:
-        rows = self._canvas(pictures)
+    def _together(self, pictures: Sequence[NDArray[np.uint8]], size: tuple[int, int]) -> list[Faces]:
+        rows = self._canvas(pictures, size)
         outputs = dict(zip(_OUTPUTS, self._net.run(rows, _OUTPUTS), strict=True))
-        return [self._decode({name: each[i] for name, each in outputs.items()}, rows.shape[2]) for i in range(len(rows))]
+        return [self._decode({name: each[i] for name, each in outputs.items()}, size[1]) for i in range(len(rows))]
 
-    def _canvas(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """Return the pictures on one canvas each (n, H, W, 3), H and W multiples of 32, black at the right and below."""
+    def _canvas_size(self, picture: NDArray[np.uint8]) -> tuple[int, int]:
+        """Return height and width: the next multiples of 32, or what the net takes."""
         last = STRIDES[-1]
-        height, width = (-(-max(picture.shape[axis] for picture in pictures) // last) * last for axis in (0, 1))
-        if self.fixed:
-            height, width = self.fixed
-        rows = np.zeros((len(pictures), height, width, 3), np.uint8)
+        return self.fixed or (-(-picture.shape[0] // last) * last, -(-picture.shape[1] // last) * last)
+
+    def _canvas(self, pictures: Sequence[NDArray[np.uint8]], size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return each picture on a canvas (n, H, W, 3) in the net's colour order, black at the right and below."""
+        rows = np.zeros((len(pictures), *size, 3), np.uint8)
         for row, picture in zip(rows, pictures, strict=True):
             part = row[: picture.shape[0], : picture.shape[1]]
             if self._bgr:

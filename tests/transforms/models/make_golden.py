@@ -5,8 +5,9 @@ onnx, onnxruntime, opencv-python-headless 5 and scikit-image, and LABELSTREAM_MO
 
     PYTHONPATH=. python tests/transforms/models/make_golden.py
 
-The picture is a part of scikit-image's astronaut (NASA, public domain). Crops are cut here by code of its own, so that
-the check compares two implementations. It writes records/*.npz, and data/nets.npz: what each net gives for given pixels.
+The picture is a part of scikit-image's astronaut (NASA, public domain). Crops are cut by code of this
+file, so that the check compares two implementations. It writes records/*.npz, and data/nets.npz: what each net gives
+for given pixels.
 """
 
 import os

@@ -1,0 +1,330 @@
+"""COCO files hold to the contract for any data set, and the readers that people use load them."""
+
+import contextlib
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from schemas.errors import RunError
+from schemas.tables import Tables
+from tests.builders import LABELS, Parts, column, face, picture, tables, with_values
+from tests.extras import extra
+from tests.strategies import datasets
+from transforms import encoding
+from transforms.coco import Categories, Written, write_coco
+from transforms.rules import clean
+
+ROOTS = {0: "first", 1: "second"}
+
+
+def raw(*each: Tables, categories: Categories = "expression", roots: dict[int, str] | None = None) -> bytes:
+    """Return the bytes of the export of some parts."""
+    out = io.BytesIO()
+    write_coco(Parts(*each), out, categories=categories, labels=LABELS, info={"version": "1"}, roots=roots or ROOTS)
+    return out.getvalue()
+
+
+def coco(*each: Tables, **options: Any) -> dict[str, Any]:
+    """Return the export of some parts, read again."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} in the JSON")
+
+    told: dict[str, Any] = json.loads(raw(*each, **options), parse_constant=refuse)
+    return told
+
+
+def people() -> Tables:
+    """Return pictures of every outcome, with names that break careless writers."""
+    return clean(
+        tables(
+            picture("a.jpg", face((10, 20, 100, 120)), face((300.123, 20.987, 90.5, 90.25), "sad", 0.6)),
+            picture('sub/ünï "quoted"\n\t.jpg', face((-5, 400, 700, 300), landmarks=[None] * 10)),
+            picture("back\\slash.jpg", face((None,) * 4, landmarks=None)),
+            picture("empty.jpg", timestamp_ms=None),
+            picture("copy.jpg", outcome="duplicate", duplicate_of="0" * 64),
+            picture("lost.jpg", face((float("nan"), 0, 1, 1))),
+            picture("unknown.jpg", face(), width=None, height=None),
+        )
+    )
+
+
+def film() -> Tables:
+    """Return frames of two videos."""
+    frames = [
+        picture(name, face(), video_id=name, frame_index=i, image_id=f"{row}{i}" * 32, pts_ms=40.0 * i, timestamp_ms=i)
+        for row, name in enumerate(("clips/v.mp4", "w.mp4"))
+        for i in (0, 7)
+    ]
+    return clean(tables(*frames))
+
+
+def faults(told: dict[str, Any]) -> list[str]:
+    """Return what breaks the contract: the rules of pycocotools, CVAT and supervision."""
+    wrong: list[str] = []
+    if not {"info", "licenses", "images", "annotations", "categories"} <= set(told):
+        wrong.append(f"top level {sorted(told)}")
+    kinds = ("images", "annotations", "categories", "licenses")
+    wrong += [kind for kind in kinds if [row["id"] for row in told[kind]] != list(range(1, len(told[kind]) + 1))]
+    names = [image["file_name"] for image in told["images"]]
+    wrong += ["names repeat"] * (len(set(names)) != len(names))
+    wrong += [f"name {name!r}" for name in names if name.startswith("/") or "\\" in name or "://" in name]
+    images = {image["id"]: image for image in told["images"]}
+    wrong += [f"size of {i['id']}" for i in told["images"] if not (type(i["width"]) is int and i["width"] > 0)]
+    wrong += [f"size of {i['id']}" for i in told["images"] if not (type(i["height"]) is int and i["height"] > 0)]
+    wrong += ["licence" for i in told["images"] if i["license"] not in {row["id"] for row in told["licenses"]}]
+    for row in told["annotations"]:
+        wrong += _annotation_faults(row, images[row["image_id"]], {c["id"] for c in told["categories"]})
+    return wrong
+
+
+def _annotation_faults(row: dict[str, Any], image: dict[str, Any], categories: set[int]) -> list[str]:
+    x, y, w, h = row["bbox"]
+    right, bottom = round(x + w, 2), round(y + h, 2)
+    points = row["keypoints"]
+    checks = {
+        "category": row["category_id"] in categories,
+        "finite": all(type(v) is float and math.isfinite(v) for v in row["bbox"]),
+        "inside": x >= 0 and y >= 0 and w > 0 and h > 0 and x + w <= image["width"] and y + h <= image["height"],
+        "area": row["area"] == pytest.approx(w * h, abs=1e-4) and row["iscrowd"] == 0,
+        "segmentation": row["segmentation"] == [[x, y, x, bottom, right, bottom, right, y]],
+        "keypoints": len(points) == 15 and all(type(v) is int and v in (0, 2) for v in points[2::3]),
+        "hidden keypoints": all(points[i : i + 2] == [0, 0] for i in range(0, 15, 3) if points[i + 2] == 0),
+        "num_keypoints": row["num_keypoints"] == sum(v > 0 for v in points[2::3]),
+    }
+    return [f"{name} of annotation {row['id']}: {row}" for name, holds in checks.items() if not holds]
+
+
+# ---- the contract
+
+
+@settings(max_examples=100, deadline=None)
+@given(datasets())
+def test_any_cleaned_data_set_holds_to_the_contract(each: list[Tables]) -> None:
+    """Whatever detectors found and files are called, also where names repeat across parts and roots."""
+    for categories in ("expression", "face"):
+        told = coco(*map(clean, each), categories=categories)
+        assert faults(told) == []
+        assert len(told["images"]) == sum(o != "duplicate" for t in each for o in column(t, "images", "outcome"))
+        assert len(told["annotations"]) == sum(clean(t).annotations.num_rows for t in each)
+
+
+@pytest.mark.parametrize("each", [[], [tables()], [tables(picture("a.jpg"))]])
+def test_a_data_set_without_labels_is_a_valid_file(each: list[Tables]) -> None:
+    """An empty list is a list."""
+    told = coco(*each)
+    assert faults(told) == []
+    assert told["annotations"] == []
+
+
+def test_pictures_are_those_labelled_without_a_face_or_quarantined() -> None:
+    """Duplicates are not in it; quarantined ones are, without labels; one of unknown size is left out and counted."""
+    out = io.BytesIO()
+    written = write_coco(Parts(people()), out, categories="expression", labels=LABELS, info={}, roots=ROOTS)
+    told = json.loads(out.getvalue())
+    assert [image["file_name"] for image in told["images"]] == [
+        "a.jpg",
+        'sub/ünï "quoted"\n\t.jpg',
+        "back%5Cslash.jpg",
+        "empty.jpg",
+        "lost.jpg",
+    ]
+    assert [row["image_id"] for row in told["annotations"]] == [1, 1, 2, 3]
+    assert written == Written(images=5, annotations=4, left_out=1)
+    assert told["images"][2]["coco_url"] == "in/back\\slash.jpg"
+
+
+def test_ids_go_on_from_part_to_part() -> None:
+    """Prefix sums over the manifest: a part that is added changes no earlier id."""
+    told, longer = coco(people()), coco(people(), film())
+    assert longer["images"][: len(told["images"])] == told["images"]
+    assert longer["annotations"][: len(told["annotations"])] == told["annotations"]
+    assert faults(longer) == []
+
+
+def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encoding row by row or all at once gives the same bytes, and so does every rerun."""
+    at_once = raw(people(), film())
+    monkeypatch.setattr(encoding, "CHUNK_ROWS", 1)
+    assert raw(people(), film()) == at_once
+
+
+def test_boxes_are_hundredths_that_never_leave_the_picture() -> None:
+    """A clipped box ends at the edge exactly; a label of the whole picture is its frame."""
+    told = coco(people())
+    assert [row["bbox"] for row in told["annotations"]] == [
+        [10.0, 20.0, 100.0, 120.0],
+        [300.12, 20.99, 90.5, 90.25],
+        [0.0, 400.0, 640.0, 80.0],
+        [0.0, 0.0, 640.0, 480.0],
+    ]
+
+
+def test_category_ids_follow_the_vocabulary() -> None:
+    """They are the same whatever labels occur; a model's own names come after."""
+    told = coco(people())
+    names = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt"]
+    assert [c["name"] for c in told["categories"]] == names
+    assert {c["supercategory"] for c in told["categories"]} == {"expression"}
+    assert [row["category_id"] for row in told["annotations"]] == [4, 5, 4, 4]
+    assert told["categories"][0]["keypoints"][0] == "right_eye"
+    assert min(min(edge) for edge in told["categories"][0]["skeleton"]) == 1
+
+
+def test_the_face_layout_has_one_category_and_keeps_the_expression() -> None:
+    """Detectors are trained on it."""
+    told = coco(people(), categories="face")
+    assert [c["name"] for c in told["categories"]] == ["face"]
+    assert {row["category_id"] for row in told["annotations"]} == {1}
+    assert [row["attributes"]["expression"] for row in told["annotations"]] == ["happy", "sad", "happy", "happy"]
+
+
+def test_attributes_carry_what_coco_has_no_place_for() -> None:
+    """A confidence below 1 stays below 1; what the model does not know is null."""
+    sure = clean(tables(picture("a.jpg", face(confidence=1.0))))
+    [row] = coco(sure)["annotations"]
+    attributes = row["attributes"]
+    assert attributes["confidence"] < 1
+    assert attributes["probabilities"]["happy"] == 1.0
+    assert attributes["probabilities"]["contempt"] is None
+    assert (attributes["detection_score"], attributes["model"]) == (0.8, "ferplus@0123456789ab")
+    assert (attributes["brightness"], attributes["contrast"], attributes["sharpness"]) == (0.5, 0.25, 0.125)
+    assert row["keypoints"][:3] == [40.0, 68.0, 2]
+    assert coco(sure)["images"][0]["attributes"]["sha256"] == column(sure, "images", "sha256")[0]
+
+
+def test_landmarks_that_are_not_there_are_zeros() -> None:
+    """Null, NaN, or one missing point."""
+    points = [1.0, 2.0] * 4 + [float("nan"), 3.0]
+    three = tables(
+        picture(
+            "a.jpg",
+            face(landmarks=points),
+            face(origin="import", landmarks=[None] * 10),
+            face(origin="person", landmarks=points),
+        )
+    )
+    told = coco(clean(with_values(three, "annotations", 2, landmarks=None)))
+    assert [row["num_keypoints"] for row in told["annotations"]] == [4, 0, 0]
+    assert faults(told) == []
+
+
+def test_frames_are_named_by_their_number_under_their_video() -> None:
+    """Readers refuse repeated names; `videos` is there only when there are any."""
+    told = coco(people(), film())
+    frames = [image for image in told["images"] if "video_id" in image]
+    assert [(f["file_name"], f["video_id"], f["frame_index"], f["timestamp_ms"]) for f in frames] == [
+        ("clips/v.mp4/000000.jpg", 1, 0, 0),
+        ("clips/v.mp4/000007.jpg", 1, 7, 7),
+        ("w.mp4/000000.jpg", 2, 0, 0),
+        ("w.mp4/000007.jpg", 2, 7, 7),
+    ]
+    assert told["videos"] == [{"id": 1, "name": "clips/v.mp4"}, {"id": 2, "name": "w.mp4"}]
+    assert "videos" not in coco(people())
+    assert faults(told) == []
+
+
+def test_dates_are_iso_in_utc_or_empty() -> None:
+    """A camera's clock may say anything."""
+    years = (1_700_000_000_123, None, 10**17, -(10**17))
+    told = coco(tables(*(picture(f"{i}.jpg", timestamp_ms=ms) for i, ms in enumerate(years))))
+    assert [image["date_captured"] for image in told["images"]] == ["2023-11-14T22:13:20.123Z", "", "", ""]
+
+
+# ---- names
+
+
+def named(*pictures: tuple[str, int], roots: dict[int, str]) -> list[str]:
+    """Return the names in the export of some (file name, root), each in a part of its own."""
+    told = coco(*(tables(picture(name, root=root)) for name, root in pictures), roots=roots)
+    assert faults(told) == []
+    return [image["file_name"] for image in told["images"]]
+
+
+def test_same_named_files_get_their_roots_name() -> None:
+    """Both do, so that neither is taken for the other; a name that stands alone is left alone."""
+    roots = {0: "in/monday/", 1: "in/tuesday"}
+    assert named(("a.jpg", 0), ("a.jpg", 1), ("b.jpg", 1), roots=roots) == ["monday/a.jpg", "tuesday/a.jpg", "b.jpg"]
+
+
+def test_same_named_roots_get_their_number() -> None:
+    """Also where a file happens to have the very name that the root's would give."""
+    assert named(("a.jpg", 0), ("a.jpg", 1), roots={0: "x/in", 1: "y/in"}) == ["in-0/a.jpg", "in-1/a.jpg"]
+    assert named(("a.jpg", 0), ("a.jpg", 1), ("r/a.jpg", 0), roots={0: "q", 1: "r"})[0] == "q/a.jpg"
+
+
+def test_a_name_that_repeats_within_a_root_gets_a_part_of_its_id() -> None:
+    """Messages may be called alike."""
+    alike = [tables(picture("a.jpg", image_id=digit * 64)) for digit in "12"]
+    assert [i["file_name"] for i in coco(*alike)["images"]] == ["1" * 16 + "/a.jpg", "2" * 16 + "/a.jpg"]
+
+
+def test_a_root_may_have_no_name() -> None:
+    """`/` and `.` are folders too, and a root may be missing from the list."""
+    assert named(("a.jpg", 0), ("a.jpg", 1), ("a.jpg", 2), roots={0: "/", 1: ".."})[2] == "2/a.jpg"
+
+
+def test_a_label_without_a_category_stops_the_export() -> None:
+    """A file that silently lacks labels would be worse."""
+    odd = with_values(people(), "annotations", 0, label="hapy")
+    with pytest.raises(RunError, match="'hapy'"):
+        coco(odd)
+
+
+# ---- readers
+
+
+@pytest.fixture
+def instances(tmp_path: Path) -> Path:
+    """Return the folder of a data set in the layout that importers look for."""
+    path = tmp_path / "annotations" / "instances.json"
+    path.parent.mkdir()
+    path.write_bytes(raw(people(), film()))
+    return path
+
+
+def test_pycocotools_loads_it_and_scores_it_perfect_against_itself(instances: Path) -> None:
+    """Load, loadRes, masks, and an average precision of 1: an id of 0 would lower it."""
+    coco_type, evaluation_type = extra("pycocotools.coco").COCO, extra("pycocotools.cocoeval").COCOeval
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = coco_type(str(instances))
+        rows = truth.dataset["annotations"]
+        keys = ("image_id", "category_id", "bbox")
+        results = truth.loadRes([{**{key: row[key] for key in keys}, "score": 1.0} for row in rows])
+        evaluation = evaluation_type(truth, results, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1.0)
+    assert all(truth.annToMask(row).any() for row in rows)
+
+
+def test_supervision_loads_it(instances: Path) -> None:
+    """Its reader needs the pictures' names only; repeated ones it would drop."""
+    loaded = extra("supervision").DetectionDataset.from_coco(str(instances.parent), str(instances))
+    told = json.loads(instances.read_bytes())
+    assert len(loaded) == len(told["images"])
+    assert sum(len(found) for found in loaded.annotations.values()) == len(told["annotations"])
+    assert loaded.classes[:4] == ["angry", "disgust", "fear", "happy"]
+
+
+@pytest.mark.parametrize("form", ["coco_instances", "coco_person_keypoints"])
+def test_datumaro_loads_it(tmp_path: Path, form: str) -> None:
+    """As boxes and as keypoints, with attributes; it wants an `images` folder beside the annotations."""
+    dataset_type = extra("datumaro").Dataset
+    name = {"coco_instances": "instances", "coco_person_keypoints": "person_keypoints"}[form]
+    path = tmp_path / "annotations" / f"{name}_train.json"
+    path.parent.mkdir()
+    (tmp_path / "images").mkdir()
+    path.write_bytes(raw(people(), film()))
+    loaded = dataset_type.import_from(str(path), form)
+    told = json.loads(path.read_bytes())
+    assert len(loaded) == len(told["images"])
+    boxes = [a for item in loaded for a in item.annotations if a.type.name == "bbox"]
+    assert len(boxes) == len(told["annotations"])
+    assert {a.attributes["expression"] for a in boxes} == {"happy", "sad"}

@@ -1,0 +1,91 @@
+"""JSON lines are exactly the record that other tools read."""
+
+import io
+import json
+from typing import Any
+
+from hypothesis import given, settings
+
+from schemas.tables import Tables
+from tests.builders import Parts, column, face, picture, tables
+from tests.strategies import shards
+from transforms.jsonl import write_jsonl
+from transforms.rules import clean
+
+
+def lines(*each: Tables) -> list[dict[str, Any]]:
+    """Return the export of some parts, read again."""
+    out = io.BytesIO()
+    count = write_jsonl(Parts(*each), out)
+    told = [json.loads(line) for line in out.getvalue().split(b"\n")[:-1]]
+    assert len(told) == count
+    return told
+
+
+def test_a_line_has_exactly_these_keys() -> None:
+    """Boxes are middles and sizes in 0..1; null is a time that nobody told."""
+    given_ = clean(tables(picture("a b/ü\n.jpg", face((64, 48, 128, 96))), picture("b.jpg", timestamp_ms=None)))
+    first, second = lines(given_)
+    assert first == {
+        "image_id": column(given_, "images", "image_id")[0],
+        "file_name": "a b/ü\n.jpg",
+        "timestamp_ms": 1_700_000_000_123,
+        "labels": [{"category": "happy", "bbox": [0.2, 0.2, 0.2, 0.2], "confidence": 0.9}],
+    }
+    assert second == {
+        "image_id": column(given_, "images", "image_id")[1],
+        "file_name": "b.jpg",
+        "timestamp_ms": None,
+        "labels": [],
+    }
+    assert list(first) == ["image_id", "file_name", "timestamp_ms", "labels"]
+
+
+def test_lines_are_labelled_and_faceless_pictures_in_order() -> None:
+    """Duplicates and quarantined pictures have none; labels stand in the order of their rank."""
+    given_ = clean(
+        tables(
+            picture("b.jpg", face((10, 10, 50, 50), "sad"), face((300, 10, 50, 50))),
+            picture("copy.jpg", outcome="duplicate", duplicate_of="0" * 64),
+            picture("lost.jpg", face((float("nan"), 0, 1, 1))),
+            picture("a.jpg"),
+        )
+    )
+    told = lines(given_, clean(tables(picture("c.jpg", face()))))
+    assert [line["file_name"] for line in told] == ["b.jpg", "a.jpg", "c.jpg"]
+    assert [label["category"] for label in told[0]["labels"]] == ["sad", "happy"]
+
+
+def test_a_label_of_the_whole_picture_is_its_frame() -> None:
+    """Readers expect a box."""
+    [line] = lines(clean(tables(picture("a.jpg", face((None,) * 4)))))
+    assert line["labels"][0]["bbox"] == [0.5, 0.5, 1.0, 1.0]
+
+
+def test_a_model_is_never_certain_and_a_person_is() -> None:
+    """1.0 is reserved; an imported label without a confidence has null."""
+    three = [face(confidence=1.0), face(confidence=None, origin="import"), face(origin="person")]
+    given_ = clean(tables(picture("a.jpg", *three)))
+    model, imported, person = lines(given_)[0]["labels"]
+    assert 0.9999 < model["confidence"] < 1
+    assert imported["confidence"] is None
+    assert person["confidence"] == 0.9
+
+
+def test_nothing_gives_an_empty_file() -> None:
+    """No parts, or none with pictures."""
+    assert lines() == lines(tables()) == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(shards())
+def test_every_standing_label_is_in_a_line(shard: Tables) -> None:
+    """With its box inside 0..1."""
+    cleaned = clean(shard)
+    told = lines(cleaned)
+    assert sum(len(line["labels"]) for line in told) == cleaned.annotations.num_rows
+    assert [line["image_id"] for line in told] == [
+        row["image_id"] for row in cleaned.images.to_pylist() if row["outcome"] in ("labelled", "no_face")
+    ]
+    for x, y, w, h in (label["bbox"] for line in told for label in line["labels"]):
+        assert x - w / 2 >= -1e-3 and x + w / 2 <= 1.001 and y - h / 2 >= -1e-3 and y + h / 2 <= 1.001
