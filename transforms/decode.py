@@ -11,7 +11,8 @@ from apache_beam.pvalue import PCollection, TaggedOutput
 from schemas.errors import ItemError
 from schemas.records import Failure, PlannedItem
 from transforms.batch import Decoded, DecodedBatch, PlannedBatch
-from transforms.pictures import ByteBudget, Header, decode, decoded_bytes, probe
+from transforms.budget import ByteBudget
+from transforms.pictures import Header, decode, decoded_bytes, probe
 from transforms.stopping import stop_requested, tick
 from transforms.storage import read_bytes
 

@@ -10,13 +10,10 @@ import contextlib
 import io
 import logging
 import re
-import threading
 import warnings
 import zlib
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -24,12 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, UnidentifiedImageError
 
 from schemas.errors import ItemError
+from transforms.jpeg_header import PROGRESSIVE, SEQUENTIAL, JpegHeader, exif_orientation, jpeg_header
+from transforms.kinds import JPEG_START, VIDEOS, sniff
 
 MAX_PIXELS = 64_000_000
 """Default limit on a picture's pixels: 192 MB as RGB."""
 
-VIDEOS = frozenset({"mp4", "matroska", "avi", "mpeg-ts", "mpeg-ps", "h264", "flv", "asf", "ogg"})
-"""What `sniff` calls moving pictures."""
 
 _PILLOW_FORMATS = {
     "avif": "AVIF",
@@ -69,29 +66,7 @@ class Header:
     height: int
     orientation: int
     frames: int | None
-    jpeg: "JpegHeader | None"
-
-
-@dataclass(frozen=True, slots=True)
-class JpegHeader:
-    """The markers of a JPEG's primary picture. `width` and `height` are as stored, before orientation.
-
-    `scan` is the offset of the first scan's marker. `frame` is the start-of-frame marker (0xC0 baseline, 0xC2
-    progressive). `components` are 1, 3 or 4; `scanned` of them are in the first scan. `regular` is False where a
-    decoder must skip bytes between the markers. `restarts`: the scan has restart markers. `adobe`: it has Adobe's
-    marker, whose CMYK is inverted.
-    """
-
-    width: int
-    height: int
-    orientation: int
-    scan: int
-    frame: int
-    components: int
-    scanned: int
-    regular: bool
-    restarts: bool
-    adobe: bool
+    jpeg: JpegHeader | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,32 +84,11 @@ class Picture:
     scale: float
 
 
-def sniff(data: bytes) -> str:
-    """Return what the bytes are, by content: a picture's kind, one of VIDEOS, or "svg", "text", "unknown", ...
-
-    >>> sniff(b"\\x89PNG\\r\\n\\x1a\\n")
-    'png'
-    """
-    for magic, kind in _MAGIC:
-        if data.startswith(magic):
-            return kind
-    if data[:4] == b"RIFF":
-        return {b"WEBP": "webp", b"AVI ": "avi"}.get(data[8:12], "unknown")
-    if data[4:8] in _BOXES:
-        return _sniff_boxes(data)
-    for sniffer in (_sniff_bmp, _sniff_pnm, _sniff_ico, _sniff_stream):
-        if found := sniffer(data):
-            return found
-    if _JPEG_START in data[: _JUNK_BYTES + len(_JPEG_START)]:
-        return "jpeg"
-    return _sniff_text(data)
-
-
 def probe(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Header:
     """Return the picture's header; no pixels are made. Raises ItemError, "too_large" above `max_pixels`."""
     kind = _picture_kind(data)
     if kind == "jpeg":
-        jpeg = _jpeg_header(data)
+        jpeg = jpeg_header(data)
         _check_pixels(jpeg.width, jpeg.height, max_pixels)
         return _header(kind, jpeg.width, jpeg.height, jpeg.orientation, 1, jpeg)
     with _library(kind):
@@ -180,98 +134,11 @@ def decoded_bytes(header: Header, reduce_to: int | None) -> int:
     if header.jpeg is not None and _for_opencv(header.jpeg):
         # A progressive JPEG keeps all its coefficients, two bytes each, until the last scan; OpenCV copies the result,
         # or turning it does.
-        coefficients = 2 * header.jpeg.components * pixels if header.jpeg.frame == _PROGRESSIVE else 0
+        coefficients = 2 * header.jpeg.components * pixels if header.jpeg.frame == PROGRESSIVE else 0
         return max(coefficients + kept, 2 * kept)
     return pixels * _PILLOW_BYTES_PX_OF.get(header.format, _PILLOW_BYTES_PX)
 
 
-class ByteBudget:
-    """A number of bytes that several threads share, first come first served.
-
-    More than the whole budget may be asked for: it is granted alone. One thread must not acquire while it holds, or
-    two of them could wait for each other; `try_acquire` is for that. Give back what was asked for.
-    """
-
-    def __init__(self, total: int) -> None:
-        if total <= 0:
-            raise ValueError(f"a budget must be positive, not {total}")
-        self.total = total
-        self._free = total
-        self._changed = threading.Condition()
-        self._queue: deque[object] = deque()
-
-    def acquire(self, n: int) -> None:
-        """Wait for `n` bytes. Whoever came first is served first, so that a large request is not starved."""
-        n = self._clamped(n)
-        ticket = object()
-        with self._changed:
-            self._queue.append(ticket)
-            try:
-                self._changed.wait_for(lambda: self._queue[0] is ticket and n <= self._free)
-                self._free -= n
-            finally:  # also when the wait is interrupted
-                self._queue.remove(ticket)
-                self._changed.notify_all()
-
-    def try_acquire(self, n: int) -> bool:
-        """Take `n` bytes if they are free and nobody waits; say whether they were taken."""
-        n = self._clamped(n)
-        with self._changed:
-            if self._queue or n > self._free:
-                return False
-            self._free -= n
-            return True
-
-    def release(self, n: int) -> None:
-        """Give back what was acquired with the same `n`."""
-        with self._changed:
-            self._free += self._clamped(n)
-            if self._free > self.total:
-                raise ValueError("more bytes were released than acquired")
-            self._changed.notify_all()
-
-    @contextlib.contextmanager
-    def holding(self, n: int) -> Iterator[None]:
-        """Hold `n` bytes for the length of a block."""
-        self.acquire(n)
-        try:
-            yield
-        finally:
-            self.release(n)
-
-    def _clamped(self, n: int) -> int:
-        return min(max(n, 0), self.total)
-
-
-# ---------------------------------------------------------------------------------------------- telling kinds apart
-
-_JPEG_START = b"\xff\xd8\xff"
-_JUNK_BYTES = 16  # a stray line end or length field before a JPEG; more is another kind of file with a JPEG in it
-
-_MAGIC = (
-    (_JPEG_START, "jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"GIF87a", "gif"),
-    (b"GIF89a", "gif"),
-    (b"II*\0", "tiff"),
-    (b"MM\0*", "tiff"),
-    (b"II+\0", "tiff"),
-    (b"MM\0+", "tiff"),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),
-    (b"\xff\x4f\xff\x51", "jp2"),
-    (b"\0\0\0\x0cJXL \r\n\x87\n", "jxl"),
-    (b"\xff\x0a", "jxl"),
-    (b"8BPS", "psd"),
-    (b"%PDF-", "pdf"),
-    (b"\x1a\x45\xdf\xa3", "matroska"),
-    (b"FLV\x01", "flv"),
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
-    (b"OggS", "ogg"),
-    (b"\0\0\x01\xba", "mpeg-ps"),
-    (b"\0\0\x01\xb3", "mpeg-ps"),
-)
-_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
-_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _UNSUPPORTED = {
     "heif": "HEIF/HEIC",
     "ico": "icons",
@@ -297,76 +164,10 @@ def _picture_kind(data: bytes) -> str:
     raise ItemError("not_a_picture", f"The content is no picture of a known kind: {what}.")
 
 
-def _sniff_boxes(data: bytes) -> str:
-    """Tell AVIF and HEIF pictures from MP4 and QuickTime by their brands."""
-    if data[4:8] != b"ftyp":
-        return "mp4"
-    size = int.from_bytes(data[:4], "big")
-    head = data[8 : min(size, 256)]
-    brands = {head[:4]} | {head[i : i + 4] for i in range(8, len(head), 4)}
-    if brands & {b"avif", b"avis"}:
-        return "avif"
-    return "heif" if brands & _HEIF_BRANDS else "mp4"
-
-
-def _sniff_bmp(data: bytes) -> str | None:
-    sizes = (12, 40, 52, 56, 64, 108, 124)  # of the known second headers
-    return "bmp" if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in sizes else None
-
-
-def _sniff_pnm(data: bytes) -> str | None:
-    return "pnm" if data[:1] == b"P" and data[1:2] in b"123456" and data[2:3] in b" \t\r\n#" and data[2:3] else None
-
-
-def _sniff_ico(data: bytes) -> str | None:
-    is_icon = data[:3] == b"\0\0\1" and data[3:4] == b"\0" and 0 < int.from_bytes(data[4:6], "little") < 256
-    return "ico" if is_icon and data[9:10] == b"\0" else None
-
-
-def _sniff_stream(data: bytes) -> str | None:
-    """Tell transport streams by their sync bytes, raw H.264 and HEVC by their first unit."""
-    for start, packet in ((0, 188), (4, 192)):
-        if len(data) > start + 2 * packet and data[start] == data[start + packet] == data[start + 2 * packet] == 0x47:
-            return "mpeg-ts"
-    for code in (b"\0\0\0\x01", b"\0\0\x01"):
-        if data.startswith(code) and data[len(code) : len(code) + 1] in (
-            b"\x67",
-            b"\x27",
-            b"\x47",
-            b"\x09",
-            b"\x40",
-            b"\x46",
-        ):
-            return "h264"
-    return None
-
-
-def _sniff_text(data: bytes) -> str:
-    head = data[:1024]
-    if b"\0" in head:
-        return "unknown"
-    try:
-        text = head.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if error.start < len(head) - 4 or len(data) <= len(head):  # not just a character cut in two
-            return "unknown"
-        text = head[: error.start].decode("utf-8")
-    if "<svg" in text and text.lstrip("\ufeff \t\r\n").startswith("<"):
-        return "svg"
-    return (
-        "text" if text.isprintable() or all(c.isprintable() or c in "\ufeff\t\r\n\f\x1b" for c in text) else "unknown"
-    )
-
-
 # ------------------------------------------------------------------------------------------------------------- JPEG
 
 _EOI = b"\xff\xd9"
 _SCAN_END = re.compile(rb"\xff+[^\xff\x00\xd0-\xd7]")  # any marker but a restart
-_PROGRESSIVE = 0xC2
-_SEQUENTIAL = frozenset({0xC0, 0xC1})
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})  # Huffman and arithmetic coding, not lossless
-_MAX_MARKERS = 16_384  # a fuzzed file may consist of markers only; real ones have a few dozen
 _OPENCV_FLAGS = {
     factor: flag | cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     # The reduced flags contain IMREAD_COLOR_BGR, which excludes RGB.
@@ -377,66 +178,6 @@ _OPENCV_FLAGS = {
         (8, cv2.IMREAD_REDUCED_COLOR_8 & ~cv2.IMREAD_COLOR_BGR),
     )
 }
-
-
-def _jpeg_header(data: bytes) -> JpegHeader:
-    """Walk over the markers up to the first scan. Skips what decoders skip, and remembers that."""
-    position = data.find(_JPEG_START, 0, _JUNK_BYTES + 3) + 2
-    regular = position == 2
-    width = height = precision = components = frame = restarts = 0
-    orientation: int | None = None
-    adobe = False
-    for _ in range(_MAX_MARKERS):
-        if data[position : position + 1] != b"\xff":
-            regular = False
-            position = data.find(b"\xff", position)
-            if position < 0:
-                break
-        marker = data[position + 1] if position + 1 < len(data) else -1
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
-        if marker == 0 or marker == 1 or 0xD0 <= marker <= 0xD8:  # without a length; none belongs here
-            regular = False
-            position += 2
-            continue
-        if marker < 0 or marker == 0xD9:
-            break
-        body = position + 4
-        end = position + 2 + int.from_bytes(data[position + 2 : body], "big")
-        if end < body or end > len(data):
-            break
-        if marker in _FRAMES and body + 6 <= end:
-            frame = marker
-            precision = data[body]
-            height = int.from_bytes(data[body + 1 : body + 3], "big")
-            width = int.from_bytes(data[body + 3 : body + 5], "big")
-            components = data[body + 5]
-        elif marker == 0xE1 and orientation is None and data.startswith(b"Exif\0", body):
-            orientation = exif_orientation(data[body + 6 : end])
-        elif marker == 0xDD and body + 2 <= end:
-            restarts = int.from_bytes(data[body : body + 2], "big")
-        elif marker == 0xEE and data.startswith(b"Adobe", body):
-            adobe = True
-            regular = regular and end - body >= 12  # a short one misplaces all that follows for some decoders
-        elif marker == 0xDA and frame and body < end:
-            _check_frame(frame, precision, width, height)
-            return JpegHeader(
-                width, height, orientation or 1, position, frame, components, data[body], regular, bool(restarts), adobe
-            )
-        elif marker == 0xDA:
-            raise ItemError("corrupt", "JPEG: a scan without a frame header.")
-        position = end
-    else:
-        raise ItemError("corrupt", f"JPEG: no picture within the first {_MAX_MARKERS:,} markers.")
-    raise ItemError("truncated", "JPEG: the file ends within its header.")
-
-
-def _check_frame(frame: int, precision: int, width: int, height: int) -> None:
-    if width == 0 or height == 0:
-        raise ItemError("corrupt", f"JPEG: the header says {width} x {height} pixels.")
-    if frame not in _READABLE_FRAMES or precision != 8:
-        raise ItemError("unsupported", f"JPEG: lossless or {precision}-bit coding cannot be read (frame {frame:#x}).")
 
 
 def _for_opencv(jpeg: JpegHeader) -> bool:
@@ -459,7 +200,7 @@ def _decode_jpeg(data: bytes, jpeg: JpegHeader, factor: int, max_pixels: int) ->
                 raise _cut_short("JPEG")
             return rgb
     with _library("jpeg"):  # what OpenCV refuses Pillow may read, or say why not
-        image = _open(data[data.find(_JPEG_START) :], "jpeg", max_pixels)
+        image = _open(data[data.find(JPEG_START) :], "jpeg", max_pixels)
         if image.mode == "CMYK" and not jpeg.adobe:
             # Pillow takes every CMYK JPEG for Adobe's, whose values are inverted.
             image.load()
@@ -484,7 +225,7 @@ def _with_end(data: bytes, jpeg: JpegHeader, max_pixels: int) -> bytes:
     """
     # Some downloads reserve the whole file first and leave zeros; they would pass for picture data.
     data = data.rstrip(b"\0\xff")
-    if jpeg.frame not in _SEQUENTIAL or jpeg.scanned != jpeg.components or jpeg.restarts:
+    if jpeg.frame not in SEQUENTIAL or jpeg.scanned != jpeg.components or jpeg.restarts:
         raise _cut_short("JPEG")
     data += _EOI
     if not _is_whole(data, jpeg, max_pixels):
@@ -498,7 +239,7 @@ def _is_whole(data: bytes, jpeg: JpegHeader, max_pixels: int) -> bool:
     After a whole picture, a decoder skips them as garbage; where picture data is missing it takes them for it, and the
     pixels change.
     """
-    if jpeg.restarts or jpeg.frame not in _SEQUENTIAL:
+    if jpeg.restarts or jpeg.frame not in SEQUENTIAL:
         return True  # garbage before a restart is skipped also where data is missing: no proof either way
     # A damaged byte can look like a marker in the middle of the scan, and decoders stop at any.
     marker = _SCAN_END.search(data, jpeg.scan + 2)
@@ -508,24 +249,6 @@ def _is_whole(data: bytes, jpeg: JpegHeader, max_pixels: int) -> bool:
         as_is = np.asarray(_open(data, "jpeg", max_pixels))
         padded = np.asarray(_open(data[:end] + padding + _EOI, "jpeg", max_pixels))
     return np.array_equal(as_is, padded)
-
-
-def exif_orientation(tiff: bytes) -> int | None:
-    """Return the orientation (1..8) in an EXIF block that begins with its TIFF header, None where there is none.
-
-    Never raises: EXIF is often broken where the picture is not.
-    """
-    order: Literal["little", "big"] = "little" if tiff[:2] == b"II" else "big"
-    if tiff[:2] not in (b"II", b"MM"):
-        return None
-    start = int.from_bytes(tiff[4:8], order)
-    count = int.from_bytes(tiff[start : start + 2], order)
-    for entry in range(start + 2, min(start + 2 + 12 * count, len(tiff) - 11), 12):
-        if int.from_bytes(tiff[entry : entry + 2], order) == 0x0112:
-            is_long = int.from_bytes(tiff[entry + 2 : entry + 4], order) == 4
-            value = int.from_bytes(tiff[entry + 8 : entry + (12 if is_long else 10)], order)
-            return value if 1 <= value <= 8 else None
-    return None
 
 
 # ------------------------------------------------------------------------------------------------ all other formats

@@ -21,7 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from schemas.errors import ItemError
-from transforms.pictures import ByteBudget, decode, decoded_bytes, exif_orientation, probe, sniff
+from transforms.budget import ByteBudget
+from transforms.jpeg_header import exif_orientation
+from transforms.kinds import sniff
+from transforms.pictures import decode, decoded_bytes, probe
 
 Pixels = NDArray[np.uint8]
 

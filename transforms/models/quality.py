@@ -17,7 +17,7 @@ def quality(
 
     Each crop is first brought to 48x48 gray with AREA interpolation. Brightness is the mean / 255, contrast the
     standard deviation / 255, both in 0..1. Sharpness is the variance of the Laplacian (3x3, aperture 1) of the gray
-    values in 0..255: from 0 to some ten thousands; below about 100 a face is blurred or was very small.
+    values in 0..255, from 0 up, without a bound: the less, the more blurred.
     """
     found = np.empty((3, len(crops)), np.float32)
     for number, crop in enumerate(crops):

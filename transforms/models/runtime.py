@@ -1,6 +1,8 @@
 """The device, and a net on it that all threads share."""
 
+import contextlib
 import ctypes
+import io
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -76,6 +78,24 @@ def _missing(name: str) -> str:
         return f"this ONNX Runtime has no {_PROVIDERS[name][0]} (is onnxruntime-gpu installed?)"
     if not _nvidia_gpus():
         return "no NVIDIA GPU was found"
+    return _libraries_missing(name)
+
+
+def _libraries_missing(name: str) -> str:
+    """Return which library ONNX Runtime would not find, or ''. Here it is an exception; there it is printed."""
+    folder = Path(ort.__file__).parent / "capi"
+    provider = folder / f"libonnxruntime_providers_{name}.so"
+    if not provider.is_file():
+        return ""
+    with contextlib.redirect_stdout(io.StringIO()):
+        # Finds CUDA and cuDNN that were installed as Python packages; prints what it does not find.
+        ort.preload_dlls()
+    try:
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(provider))
+    except OSError as error:
+        if "cannot open shared object file" in str(error):
+            return f"ONNX Runtime needs a library that is not installed: {error}"
     return ""
 
 

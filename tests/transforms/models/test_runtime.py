@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
@@ -95,17 +96,22 @@ def test_a_graph_of_fixed_batch_gets_full_batches(monkeypatch: pytest.MonkeyPatc
 
 def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Never a silent fallback: neither without the provider nor without the GPU."""
-    monkeypatch.setattr(runtime.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(UsageError, match=r"'cuda' is not available: .*no CUDAExecutionProvider.*--device cpu"):
         resolve_device("cuda")
     every = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(runtime.ort, "get_available_providers", lambda: every)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: every)
     monkeypatch.setattr(runtime, "_nvidia_gpus", lambda: 0)
     for name in ("cuda", "tensorrt"):
         with pytest.raises(UsageError, match="no NVIDIA GPU was found"):
             resolve_device(name)
     assert resolve_device("auto") == CPU
     monkeypatch.setattr(runtime, "_nvidia_gpus", lambda: 1)
+    monkeypatch.setattr(runtime, "_libraries_missing", lambda name: "ONNX Runtime needs a library: libcudnn.so.9")
+    with pytest.raises(UsageError, match=r"'cuda' is not available: .*libcudnn\.so\.9"):
+        resolve_device("cuda")
+    assert resolve_device("auto") == CPU
+    monkeypatch.setattr(runtime, "_libraries_missing", lambda name: "")
     assert resolve_device("auto").name == "cuda" and resolve_device("tensorrt").crops > 100
 
 
@@ -132,7 +138,7 @@ def test_a_fallback_of_onnx_runtime_is_an_error(monkeypatch: pytest.MonkeyPatch)
         def get_providers(self) -> list[str]:
             return ["CPUExecutionProvider"]
 
-    monkeypatch.setattr(runtime.ort, "InferenceSession", lambda *_, **__: Fallen(1, RuntimeError()))
+    monkeypatch.setattr(ort, "InferenceSession", lambda *_, **__: Fallen(1, RuntimeError()))
     with pytest.raises(RunError, match="fell back to CPUExecutionProvider"):
         Net(RECORDS / "expression8_v1.onnx", broken, 8)
 
