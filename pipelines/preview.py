@@ -1,6 +1,6 @@
 """A contact sheet of some pictures with their boxes, landmarks and labels drawn: report/preview.png."""
 
-from math import ceil, sqrt
+from math import ceil, floor, sqrt
 from typing import Any
 
 import cv2
@@ -75,8 +75,10 @@ def _draw_face(tile: NDArray[np.uint8], face: dict[str, Any], fit: float, left: 
     cv2.rectangle(tile, (round(x), round(y)), (round(right), round(bottom)), _BOX, 1, cv2.LINE_AA)
     if face["landmarks"] is not None:
         for px, py in np.asarray(face["landmarks"]).reshape(5, 2):
-            cv2.circle(tile, (round(left + px * fit), round(top + py * fit)), 2, _POINT, -1, cv2.LINE_AA)
-    text = f"{face['label']} {face['confidence']:.2f}"
+            point = (round(left + px * fit), round(top + py * fit))
+            cv2.circle(tile, point, 2 if right - x > 40 else 1, _POINT, -1, cv2.LINE_AA)
+    # Cut, not rounded: 1.00 would say that a person confirmed it.
+    text = f"{face['label']} {floor(face['confidence'] * 100) / 100:.2f}"
     (width, height), _ = cv2.getTextSize(text, _FONT, 0.4, 1)
     at = max(0, min(round(x), TILE_PX - width)), max(height + 2, round(y) - 3)
     cv2.rectangle(tile, (at[0], at[1] - height - 2), (at[0] + width, at[1] + 3), _BOX, -1)
