@@ -257,8 +257,11 @@ def _runner(
     def run(plan: "Plan") -> None:
         from pipelines.flow import Settings
         from pipelines.runners import pipeline_options, run_plan
+        from transforms.decode import CPU_ROOM, GPU_ROOM
+        from transforms.models.runtime import resolve_device
 
         configure(options.log_format)  # importing Beam may have installed a handler of its own
+        on_cpu = resolve_device(options.device).name == "cpu"
         settings = Settings(
             root=str(options.output),
             device=options.device,
@@ -273,7 +276,8 @@ def _runner(
             crops=options.crops,
             labels=identity.labels,
             vocabulary=configuration.vocabulary,
-            batch_pictures=64,
+            batch_pictures=64 if on_cpu else 512,
+            room=CPU_ROOM if on_cpu else GPU_ROOM,
             metadata={
                 "version": identity.version,
                 "configuration_hash": identity.configuration_hash,

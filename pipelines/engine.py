@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from schemas.records import Faces
 from schemas.vocabulary import MAX_MODEL_CONFIDENCE
-from transforms.models.crops import crop_faces
 from transforms.models.registry import default_detector, shared_classifier, shared_detector
 from transforms.models.runtime import resolve_device
 
@@ -62,10 +61,7 @@ class Engine:
         found = [faces.at_least(self.min_face) for faces in self.detector.detect(pictures)]
         if not found:
             return []
-        crops = [
-            crop_faces(rgb, faces, self.classifier.record.crop, self.classifier.record.input)
-            for rgb, faces in zip(pictures, found, strict=True)
-        ]
+        crops = [self.classifier.crop(rgb, faces) for rgb, faces in zip(pictures, found, strict=True)]
         ends = np.cumsum([len(faces) for faces in found])
         chances = np.split(self.classifier.classify(np.concatenate(crops)), ends[:-1])
         return [self._labelled(faces, p) for faces, p in zip(found, chances, strict=True)]

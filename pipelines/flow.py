@@ -13,7 +13,7 @@ from schemas.tables import CROPS, TABLES, Tables
 from transforms.align import Align
 from transforms.batch import PlannedBatch
 from transforms.clean import Clean
-from transforms.decode import Decode, reduce_to
+from transforms.decode import Decode, Room, reduce_to
 from transforms.detect import Detect
 from transforms.infer import Infer
 from transforms.models.classifiers import Classifier
@@ -46,6 +46,7 @@ class Settings:
     labels: tuple[str, ...]
     vocabulary: tuple[str, ...]
     batch_pictures: int
+    room: Room
     metadata: Mapping[str, Any]
 
 
@@ -97,7 +98,9 @@ def build(pipeline: beam.Pipeline, plan: Plan, settings: Settings) -> None:
         | "Plan" >> beam.Create(batches(plan, settings.batch_pictures), reshuffle=False)
         | "Spread over workers" >> beam.Reshuffle().with_output_types(PlannedBatch)
     )
-    decoded = planned | "Decode" >> Decode(settings.max_bytes, settings.max_pixels, reduce_to(settings.detect_size))
+    decoded = planned | "Decode" >> Decode(
+        settings.max_bytes, settings.max_pixels, reduce_to(settings.detect_size), settings.room
+    )
     detected = decoded.batches | "Detect" >> Detect(detector, settings.min_face)
     aligned = detected.batches | "Align" >> Align(classifier, settings.crops)
     inferred = aligned | "Infer" >> Infer(classifier)

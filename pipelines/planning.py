@@ -263,7 +263,7 @@ class Planner:
     @staticmethod
     def _mtime_ns(uri: str) -> int | None:
         try:
-            return os.stat(uri).st_mtime_ns
+            return Path(uri).stat().st_mtime_ns
         except OSError:
             return None
 

@@ -13,7 +13,6 @@ from schemas.records import Faces
 from transforms.batch import Aligned, AlignedBatch, Detected, DetectedBatch
 from transforms.detect import pixel_faces
 from transforms.models.classifiers import Classifier
-from transforms.models.crops import crop_faces
 
 ClassifierLoader = Callable[[], Classifier]
 """Loads, on the worker, the one classifier of this process."""
@@ -50,7 +49,7 @@ def align(detected: Detected, classifier: Classifier, keep_crops: bool) -> Align
         height=picture.height,
         faces=detected.faces,
         small=detected.small,
-        crops=crop_faces(rgb, faces, classifier.record.crop, classifier.record.input),
+        crops=classifier.crop(rgb, faces),
         keepsakes=_keepsakes(rgb, faces) if keep_crops else (),
     )
 

@@ -140,10 +140,9 @@ def _box() -> list[pl.Expr]:
         edge = pl.col("width" if at == "bbox_x" else "height").cast(pl.Float64)
         start, length = pl.col(at).cast(pl.Float64).fill_null(0.0), pl.col(side).cast(pl.Float64).fill_null(edge)
         near = start.clip(0.0, edge).round(2)
+        # Hundredths of which the exact sum is a whole number never sum to more than it as floats.
         extent = ((start + length).clip(0.0, edge).round(2) - near).round(2)
-        # Two rounded numbers may sum to a hair over the edge; then a hundredth less does not.
-        inside = pl.when(near + extent > edge).then((extent - 0.01).round(2)).otherwise(extent)
-        columns += [near.alias(low), inside.alias(size)]
+        columns += [near.alias(low), extent.alias(size)]
     return columns
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import apache_beam as beam
 import cv2
@@ -16,12 +17,27 @@ from transforms.pictures import Header, decode, decoded_bytes, probe
 from transforms.stopping import stop_requested, tick
 from transforms.storage import read_bytes
 
-BUDGET = ByteBudget(256 * 2**20)
-"""Decoded bytes that all decoding threads of this process may hold together. One picture at the default pixel limit is
-192 MB, so there is room for one of these and its copies while decoding, and for hundreds of ordinary ones."""
 
-BATCH_BYTES = 64 * 2**20
-"""Decoded bytes after which a batch goes on: a dozen 1080p frames, beyond which batching gains nothing on a CPU."""
+@dataclass(frozen=True)
+class Room:
+    """Bytes of decoded pixels: `batch_bytes` after which a batch goes on, `process_bytes` for all threads together."""
+
+    batch_bytes: int
+    process_bytes: int
+
+
+CPU_ROOM = Room(64 * 2**20, 256 * 2**20)
+"""A batch of a dozen 1080p frames, beyond which batching gains nothing on a CPU; in all, one picture at the default
+pixel limit (192 MB) with what is needed beside it, or hundreds of ordinary ones."""
+
+GPU_ROOM = Room(512 * 2**20, 1536 * 2**20)
+"""A GPU's batches are filled across pictures: tens of them for the detector, hundreds of crops."""
+
+
+@cache
+def shared_budget(total: int) -> ByteBudget:
+    """Return the one budget of this process."""
+    return ByteBudget(total)
 
 
 def reduce_to(detect_size: int | None) -> int | None:
@@ -51,25 +67,28 @@ class Decode(beam.PTransform):
     max_bytes: int
     max_pixels: int
     keep_side_px: int | None
+    room: Room
 
     def expand(self, planned: PCollection[PlannedBatch]) -> beam.pvalue.DoOutputsTuple:
         """Return the named outputs `batches` and `failed`."""
-        decode_batches = beam.ParDo(_DecodeBatches(self.max_bytes, self.max_pixels, self.keep_side_px))
+        decode_batches = beam.ParDo(_DecodeBatches(self))
         typed = decode_batches.with_output_types(DecodedBatch, failed=tuple[int, Failure])
         return planned | "Read and decode" >> typed.with_outputs("failed", main="batches")
 
 
 class _DecodeBatches(beam.DoFn):
-    def __init__(self, max_bytes: int, max_pixels: int, keep_side_px: int | None) -> None:
-        self.max_bytes = max_bytes
-        self.max_pixels = max_pixels
-        self.keep_side_px = keep_side_px
+    def __init__(self, limits: Decode) -> None:
+        self.max_bytes = limits.max_bytes
+        self.max_pixels = limits.max_pixels
+        self.keep_side_px = limits.keep_side_px
+        self.room = limits.room
 
     def setup(self) -> None:
         cv2.setNumThreads(1)  # the workers are the threads: more of them would only fight for the same cores
 
     def process(self, planned: PlannedBatch) -> Iterator[DecodedBatch | TaggedOutput]:
         copies = tuple(item for item in planned.items if item.stands)
+        budget = shared_budget(self.room.process_bytes)
         held: list[Decoded] = []
         reserved = 0
         try:
@@ -80,27 +99,27 @@ class _DecodeBatches(beam.DoFn):
                     return  # the supervisor drops the epoch: what is missing from it is never seen
                 try:
                     data, header = self._read(item)
-                    peak = min(decoded_bytes(header, self.keep_side_px), BUDGET.total)
+                    peak = min(decoded_bytes(header, self.keep_side_px), budget.total)
                     # Whoever holds pictures never waits for bytes: it hands its batch on first, so no two threads can
                     # wait for each other.
-                    if not held or reserved + peak > BATCH_BYTES or not BUDGET.try_acquire(peak):
+                    if not held or reserved + peak > self.room.batch_bytes or not budget.try_acquire(peak):
                         if held:
                             yield DecodedBatch(planned.shard, tuple(held), ())
                             held.clear()
-                            BUDGET.release(reserved)
+                            budget.release(reserved)
                             reserved = 0
-                        BUDGET.acquire(peak)
+                        budget.acquire(peak)
                     reserved += peak
                     held.append(self._decode(item, data, header))
                     kept = min(held[-1].rgb.nbytes, peak)
-                    BUDGET.release(peak - kept)
+                    budget.release(peak - kept)
                     reserved -= peak - kept
                 except ItemError as error:
                     yield from failed(planned.shard, item, "decode", error)
             if held or copies:
                 yield DecodedBatch(planned.shard, tuple(held), copies)
         finally:
-            BUDGET.release(reserved)
+            budget.release(reserved)
 
     def _read(self, item: PlannedItem) -> tuple[bytes, Header]:
         data = read_bytes(item.ref.uri, self.max_bytes)

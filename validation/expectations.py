@@ -175,7 +175,7 @@ class ExpectProbabilities(RowExpectation):
         null = np.isnan(chances)
         given, model = ~null.all(axis=1), (frame["origin"] == "model").to_numpy(bool)
         largest = np.max(chances, axis=1, initial=0.0, where=~null)
-        position = pd.Index(self.vocabulary).get_indexer(frame["label"])  # -1 where the label has no column
+        position = pd.Index(self.vocabulary).get_indexer(pd.Index(frame["label"]))  # -1 where the label has no column
         own = np.where(position < 0, np.nan, chances[np.arange(len(frame)), position])
         return [
             (model & ~given, "probabilities", "a model's label has none"),

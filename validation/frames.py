@@ -112,4 +112,4 @@ def _number(value: float | None, decimals: int) -> float | str | None:
 def _texts(column: pa.ChunkedArray) -> pd.Series:
     if pa.types.is_dictionary(column.type):
         column = column.cast(pa.string())
-    return column.to_pandas()
+    return pd.Series(column.to_pandas())

@@ -306,7 +306,9 @@ def test_no_traceback_and_lines_of_json(pictures: Path, tmp_path: Path) -> None:
 
 def test_help_is_quick_and_loads_no_beam() -> None:
     """`--help` must answer at once."""
-    code = "import sys; from pipelines import annotate; annotate.parser().format_help(); print('apache_beam' in sys.modules)"
+    code = (
+        "import sys; from pipelines import annotate as a; a.parser().format_help(); print('apache_beam' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
     )

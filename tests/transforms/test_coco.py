@@ -89,6 +89,7 @@ def _annotation_faults(row: dict[str, Any], image: dict[str, Any], categories: s
     points = row["keypoints"]
     checks = {
         "category": row["category_id"] in categories,
+        "picture": row["attributes"]["annotation_id"].startswith(image["attributes"]["image_id"]),
         "finite": all(type(v) is float and math.isfinite(v) for v in row["bbox"]),
         "inside": x >= 0 and y >= 0 and w > 0 and h > 0 and x + w <= image["width"] and y + h <= image["height"],
         "area": row["area"] == pytest.approx(w * h, abs=1e-4) and row["iscrowd"] == 0,
@@ -137,6 +138,12 @@ def test_pictures_are_those_labelled_without_a_face_or_quarantined() -> None:
     assert [row["image_id"] for row in told["annotations"]] == [1, 1, 2, 3]
     assert written == Written(images=5, annotations=4, left_out=1)
     assert told["images"][2]["coco_url"] == "in/back\\slash.jpg"
+
+
+def test_a_picture_that_is_held_back_shows_no_labels() -> None:
+    """Even where the table still has some."""
+    told = coco(tables(picture("a.jpg", face(), outcome="quarantined"), picture("b.jpg", face())))
+    assert [row["image_id"] for row in told["annotations"]] == [2]
 
 
 def test_ids_go_on_from_part_to_part() -> None:

@@ -276,6 +276,15 @@ def test_outcomes_follow_from_what_is_left() -> None:
     assert column(settled, "images", "annotations") == [1, 0, 0, 1, None, 0]
 
 
+def test_a_double_that_was_dropped_is_no_lost_label() -> None:
+    """The face was labelled once; what became of that label decides."""
+    one = tables(picture("a.jpg"))
+    for rule, outcome in (("duplicate.annotation", "no_face"), ("label.suspect", "quarantined")):
+        row = {"kind": "annotation", "image_id": column(one, "images", "image_id")[0], "rule": rule}
+        held = replace(one, quarantine=pa.Table.from_pylist([row], schema=one.quarantine.schema))
+        assert column(settle(held), "images", "outcome") == [outcome]
+
+
 def test_annotations_stand_in_the_order_of_pictures_then_rank() -> None:
     """Whatever order they came in; pictures keep theirs."""
     given_ = tables(picture("b.jpg", face(), face((300, 20, 90, 90))), picture("a.jpg", face()))

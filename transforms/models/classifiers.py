@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import UsageError
+from schemas.records import Faces
 from transforms.models import golden, graphs, weights
+from transforms.models.crops import crop_faces
 from transforms.models.prepare import arranged, prepared
 from transforms.models.record import ModelRecord, load_record
 from transforms.models.runtime import Device, Net
@@ -28,6 +30,9 @@ class Classifier(Protocol):
     @property
     def labels(self) -> tuple[str, ...]:
         """The k labels in the model's own order, which is that of the columns."""
+
+    def crop(self, rgb: NDArray[np.uint8], faces: Faces) -> NDArray[np.uint8]:
+        """Return the faces of one RGB picture (H, W, 3) as this classifier wants them: see `crops.crop_faces`."""
 
     def classify(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (n, k) probabilities for crops of `crops.crop_faces`: (n, S, S) gray or (n, S, S, 3) RGB."""
@@ -51,6 +56,11 @@ class OnnxClassifier:
                 f"{record.path}: outputs.probabilities: expected one of {', '.join(self._net.outputs)},"
                 f" got {self._output!r}"
             )
+
+    def crop(self, rgb: NDArray[np.uint8], faces: Faces) -> NDArray[np.uint8]:
+        """Return the faces as crops; see `Classifier`."""
+        assert self.record.crop is not None  # a classifier's record always has one
+        return crop_faces(rgb, faces, self.record.crop, self.record.input)
 
     def classify(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (n, k) probabilities; see `Classifier`."""
