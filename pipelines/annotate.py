@@ -50,7 +50,7 @@ def parser() -> shared.Parser:
         "--detector",
         metavar="NAME",
         help=(
-            "yunet, mtcnn, none (each picture is one face, for libraries of cropped faces), or the path of a TOML record. "
+            "yunet, mtcnn, none (each picture is one face, for libraries of crops), or the path of a TOML record. "
             "Default: what the data set was begun with, else yunet, or mtcnn where yunet's weights cannot be had"
         ),
     )
@@ -72,7 +72,8 @@ def parser() -> shared.Parser:
         default=640,
         metavar="N|full",
         help=(
-            "long side in pixels at which faces are looked for; crops come from the full picture. full finds far faces, slowly"
+            "long side in pixels at which faces are looked for; crops come from the full picture. "
+            "full finds far faces, slowly"
         ),
     )
     models.add_argument(

@@ -144,8 +144,8 @@ def _commit(dataset: Dataset, plan: Plan, identity: Identity, seconds: float) ->
     outcomes = _outcomes(dataset.path, tables)
     if sum(outcomes.values()) != plan.size:
         raise RunError(
-            f"epoch {plan.epoch} planned {plan.size} items and has {sum(outcomes.values())} ({outcomes}): nothing of it "
-            "was committed; run again, and report this as a defect if it stays"
+            f"epoch {plan.epoch} planned {plan.size} items and has {sum(outcomes.values())} ({outcomes}): nothing "
+            "of it was committed; run again, and report this as a defect if it stays"
         )
     told = {
         "epoch": plan.epoch,

@@ -73,16 +73,15 @@ def _told(name: str) -> str:
     lines = [f"{record.name} ({record.kind}): {record.title}"]
     if record.labels:
         lines.append(f"  labels: {', '.join(record.labels)}")
-    for what in ("accuracy", "weaknesses", "cost"):
-        lines.append(fill(f"{what}: {getattr(record, what)}", 110, initial_indent="  ", subsequent_indent="    "))
+    texts = (f"{what}: {getattr(record, what)}" for what in ("accuracy", "weaknesses", "cost"))
+    lines += [fill(text, 110, initial_indent="  ", subsequent_indent="    ") for text in texts]
     if record.weights is not None:
         try:
             where = f"at {find(record)}"
         except WeightsMissing:
             where = "not on this machine (see pull)"
-        lines.append(
-            f"  weights: {record.weights.file}, sha256 {record.weights.sha256[:12]}, licence {record.weights.licence}, {where}"
-        )
+        file = f"{record.weights.file}, sha256 {record.weights.sha256[:12]}, licence {record.weights.licence}"
+        lines.append(f"  weights: {file}, {where}")
     return "\n".join(lines)
 
 

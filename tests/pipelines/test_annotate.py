@@ -304,12 +304,9 @@ def test_no_traceback_and_lines_of_json(pictures: Path, tmp_path: Path) -> None:
     assert done.stdout.strip().splitlines()[-1].startswith("3 items: 2 labelled, 1 no face")
 
 
-def test_help_is_quick_and_loads_no_beam() -> None:
+def test_help_is_quick_and_loads_no_library() -> None:
     """`--help` must answer at once."""
-    code = (
-        "import sys; from pipelines import annotate as a; a.parser().format_help(); print('apache_beam' in sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
-    )
-    assert done.stdout.strip() == "False"
+    code = "import sys; from pipelines import annotate; annotate.parser().format_help(); print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    assert not {"apache_beam", "polars", "cv2", "pandas", "onnxruntime"} & set(done.stdout.split())
