@@ -266,17 +266,8 @@ def _runner(
         settings = Settings(
             root=str(options.output),
             device=options.device,
-            detector=options.detector,
-            classifier=options.classifier,
-            tta=options.tta,
-            detect_size=options.detect_size,
-            detect_threshold=options.detect_threshold,
-            min_face=0 if options.detector == "none" else options.min_face,
-            max_pixels=options.max_pixels,
-            max_bytes=options.max_bytes,
-            crops=options.crops,
+            configuration=configuration,
             labels=identity.labels,
-            vocabulary=configuration.vocabulary,
             batch_pictures=64 if on_cpu else 512,
             room=CPU_ROOM if on_cpu else GPU_ROOM,
             metadata={

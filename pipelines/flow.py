@@ -7,6 +7,7 @@ from typing import Any
 
 import apache_beam as beam
 
+from pipelines.configuration import Configuration
 from pipelines.planning import Plan
 from schemas.records import Failure, PlannedItem
 from schemas.tables import CROPS, TABLES, Tables
@@ -30,21 +31,15 @@ SHARD_ITEMS = 50_000
 
 @dataclass(frozen=True)
 class Settings:
-    """What the steps need to know: the models and limits of the configuration, and where they run."""
+    """What the steps need to know: the configuration, where they run, and what the shards' footers say.
+
+    `root` is the data set; `labels` are the classifier's, in its own order; `batch_pictures` are read together at most.
+    """
 
     root: str
     device: str
-    detector: str
-    classifier: str
-    tta: str
-    detect_size: int | None
-    detect_threshold: float | None
-    min_face: int
-    max_pixels: int
-    max_bytes: int
-    crops: bool
+    configuration: Configuration
     labels: tuple[str, ...]
-    vocabulary: tuple[str, ...]
     batch_pictures: int
     room: Room
     metadata: Mapping[str, Any]
@@ -52,17 +47,19 @@ class Settings:
 
 def load_detector(settings: Settings) -> Detector:
     """Return this process's detector; the device is looked for where this is called, on the worker."""
+    chosen = settings.configuration
     return shared_detector(
-        settings.detector,
+        chosen.detector.name,
         resolve_device(settings.device),
-        detect_size=settings.detect_size,
-        threshold=settings.detect_threshold,
+        detect_size=chosen.detect_size,
+        threshold=chosen.detect_threshold,
     )
 
 
 def load_classifier(settings: Settings) -> Classifier:
     """Return this process's classifier."""
-    return shared_classifier(settings.classifier, resolve_device(settings.device), tta=settings.tta)
+    chosen = settings.configuration
+    return shared_classifier(chosen.classifier.name, resolve_device(settings.device), tta=chosen.tta)
 
 
 def batches(plan: Plan, most: int) -> list[PlannedBatch]:
@@ -91,7 +88,10 @@ def _failed_rows(failed: tuple[int, Failure], labels: tuple[str, ...]) -> tuple[
 
 def build(pipeline: beam.Pipeline, plan: Plan, settings: Settings) -> None:
     """Join the steps of one epoch: what `plan` covers goes in, Parquet shards under `settings.root` come out."""
+    chosen = settings.configuration
     detector, classifier = partial(load_detector, settings), partial(load_classifier, settings)
+    # Where each picture is one face, none is too small.
+    min_face_px = 0 if chosen.detector.name == "none" else chosen.min_face
 
     planned = (
         pipeline
@@ -99,10 +99,10 @@ def build(pipeline: beam.Pipeline, plan: Plan, settings: Settings) -> None:
         | "Spread over workers" >> beam.Reshuffle().with_output_types(PlannedBatch)
     )
     decoded = planned | "Decode" >> Decode(
-        settings.max_bytes, settings.max_pixels, reduce_to(settings.detect_size), settings.room
+        chosen.max_bytes, chosen.max_pixels, reduce_to(chosen.detect_size), settings.room
     )
-    detected = decoded.batches | "Detect" >> Detect(detector, settings.min_face)
-    aligned = detected.batches | "Align" >> Align(classifier, settings.crops)
+    detected = decoded.batches | "Detect" >> Detect(detector, min_face_px)
+    aligned = detected.batches | "Align" >> Align(classifier, chosen.crops)
     inferred = aligned | "Infer" >> Infer(classifier)
 
     failures = (
@@ -114,8 +114,8 @@ def build(pipeline: beam.Pipeline, plan: Plan, settings: Settings) -> None:
         (inferred.rows, failures)
         | "Rows" >> beam.Flatten()
         | "Clean" >> Clean()
-        | "Validate" >> Validate(settings.vocabulary)
-        | "Write" >> Write(settings.root, plan.epoch, wanted_tables(settings.crops), settings.metadata)
+        | "Validate" >> Validate(chosen.vocabulary)
+        | "Write" >> Write(settings.root, plan.epoch, wanted_tables(chosen.crops), settings.metadata)
     )
 
 

@@ -35,14 +35,22 @@ from tests.benchmarks import inputs, report
 from tests.benchmarks.report import ROOT, Table, spread
 from transforms.decode import reduce_to
 from transforms.models import weights
-from transforms.models.crops import crop_faces
 from transforms.models.record import load_record
 from transforms.pictures import decode
 
 CORES = os.cpu_count() or 1
 DETECT_SIZE = 640
-PACKAGES = ("apache-beam", "great-expectations", "onnxruntime-gpu", "onnxruntime", "opencv-python-headless", "numpy")
-PACKAGES = (*PACKAGES, "polars", "pyarrow", "pandas")
+PACKAGES = (
+    "apache-beam",
+    "great-expectations",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "opencv-python-headless",
+    "numpy",
+    "polars",
+    "pyarrow",
+    "pandas",
+)
 
 MOST_GROWTH_MB = 300
 MOST_START_S = 8.0
@@ -58,13 +66,21 @@ class Contestant:
     name: str
     work: Callable[[Sequence[Path]], int]
     rates: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+    busy: list[float] = field(default_factory=list)
     faces: int = 0
 
     def turn(self, files: Sequence[Path]) -> None:
-        """Do the work once; keep how many pictures a second it was."""
-        started = time.perf_counter()
+        """Do the work once; keep how many pictures a second it was, and what it cost the processor.
+
+        On a machine that others use too, the processor's own seconds are the steadier figure.
+        """
+        cpu, started = time.process_time(), time.perf_counter()
         self.faces = self.work(files)
-        self.rates.append(len(files) / (time.perf_counter() - started))
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+        self.rates.append(len(files) / seconds)
+        self.cpu_ms.append(1000 * cpu / len(files))
+        self.busy.append(cpu / seconds)
 
     @property
     def rate(self) -> float:
@@ -137,10 +153,10 @@ class OpenCv:
 
     def one(self, path: Path) -> int:
         """Detect the faces of one file; return their number."""
-        picture = cv2.imread(str(path))
+        picture = np.asarray(cv2.imread(str(path)), np.uint8)
         if self.long_side and max(picture.shape) > self.long_side:
             scale = self.long_side / max(picture.shape)
-            picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+            picture = np.asarray(cv2.resize(picture, None, fx=scale, fy=scale), np.uint8)
         size = (picture.shape[1], picture.shape[0])
         if not hasattr(self.own, "detector"):
             assert self.record.detection is not None
@@ -177,7 +193,10 @@ def speed(options: argparse.Namespace) -> None:
             contestant.turn(files)
             print(f"round {turn + 1}: {contestant.name}: {contestant.rates[-1]:.1f} pictures/s", file=sys.stderr)
     first, second, own_size, small, _ = contestants
-    rows = [(each.name, spread(each.rates), f"{each.faces / len(files):.2f}") for each in contestants]
+    rows = [
+        (each.name, spread(each.rates), spread(each.cpu_ms), spread(each.busy, 2), f"{each.faces / len(files):.2f}")
+        for each in contestants
+    ]
     ratios = [
         _ratio(first, second, LEAST_OF_BARE),
         _ratio(first, own_size, LEAST_OF_OPENCV),
@@ -200,10 +219,11 @@ def speed(options: argparse.Namespace) -> None:
         [
             Table(
                 f"Speed, {options.rounds} rounds in turns",
-                ("contestant", "pictures/s: median (range)", "faces/picture"),
+                ("contestant", "pictures/s: median (range)", "CPU ms/picture", "cores busy", "faces/picture"),
                 rows,
+                ["where fewer cores were busy than there are, others used the machine, or work waited"],
             ),
-            Table("Ratios", ("what", "of medians", "by round", "target"), ratios),
+            Table("Ratios", ("what", "of medians", "by round: median (range)", "of CPU time", "target"), ratios),
             Table("Bare loop, one picture, all cores busy", ("", "p50", "p90", "p99"), [("ms", *per_picture)]),
             *_stages(bare.engine, options.rounds),
             _export(files, options.rounds),
@@ -225,7 +245,9 @@ def _warm_up(contestants: Sequence[Contestant], files: Sequence[Path]) -> None:
 def _ratio(one: Contestant, other: Contestant, target: float | None) -> tuple[str, ...]:
     by_round = [a / b for a, b in zip(one.rates, other.rates, strict=True)]
     names = f"{one.name.split(' (')[0]} / {other.name.split(' (')[0]}"
-    return names, f"{one.rate / other.rate:.2f}", spread(by_round, 2), "" if target is None else f">= {target}"
+    by_cpu = statistics.median(other.cpu_ms) / statistics.median(one.cpu_ms)
+    wanted = "" if target is None else f">= {target}"
+    return names, f"{one.rate / other.rate:.2f}", spread(by_round, 2), f"{by_cpu:.2f}", wanted
 
 
 def _stages(engine: Engine, rounds: int) -> list[Table]:
@@ -262,9 +284,7 @@ def _stage_laps(engine: Engine, files: Sequence[bytes]) -> tuple[dict[str, float
         return [faces.at_least(engine.min_face) for picture in pictures for faces in engine.detector.detect([picture])]
 
     def align(pictures: Sequence[NDArray[np.uint8]], found: Sequence[Faces]) -> list[NDArray[np.uint8]]:
-        wanted = engine.classifier.record
-        pairs = zip(pictures, found, strict=True)
-        return [crop_faces(rgb, faces, wanted.crop, wanted.input) for rgb, faces in pairs]
+        return [engine.classifier.crop(rgb, faces) for rgb, faces in zip(pictures, found, strict=True)]
 
     pictures = lap("decode", lambda: [decode(data, reduce_to=reduce_to(DETECT_SIZE)).rgb for data in files])
     found = lap("detect", lambda: detect(pictures))

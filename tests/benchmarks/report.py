@@ -79,7 +79,7 @@ def command(module: str) -> str:
 
 def tell(what: str, facts: Sequence[str], tables: Sequence[Table], write: bool) -> None:
     """Print the report; with `write`, put it also into results/<date>-<what>.md."""
-    blocks = [[f"# {what}", ""], [f"- {fact}" for fact in facts], *([""] + table.lines() for table in tables)]
+    blocks = [[f"# {what}", ""], [f"- {fact}" for fact in facts], *(["", *table.lines()] for table in tables)]
     text = "\n".join(line for block in blocks for line in block).rstrip() + "\n"
     print(text, flush=True)
     if write:
