@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from schemas.errors import RunError, UsageError
 from schemas.vocabulary import label_order
 
 if TYPE_CHECKING:
-    from pipelines.configuration import Configuration
+    from pipelines.configuration import Configuration, ModelChoice
     from pipelines.dataset import Dataset
     from pipelines.epochs import Identity, RunPlan
     from pipelines.planning import Plan
@@ -103,7 +104,7 @@ def parser() -> shared.Parser:
     )
     rows.add_argument(
         "--preview",
-        type=shared.whole(0),
+        type=shared.whole(0, 1000),
         default=0,
         metavar="N",
         help="draw a contact sheet of N pictures with boxes, landmarks and labels: report/preview.png",
@@ -129,10 +130,23 @@ def main(argv: Sequence[str]) -> int:
     started = time.monotonic()
     options, beam_arguments = shared.read(parser(), argv)
     configure(options.log_format)
+    if options.runner.lower() == "directrunner":
+        options.runner = "DirectRunner"
+    else:
+        _require_runner(options.runner)
     inputs = options.input or [_samples()]
     output = Path(options.output)
     _require_output(output)
     return _annotate(options, beam_arguments, inputs, output, started)
+
+
+def _require_runner(name: str) -> None:
+    from apache_beam.runners.runner import create_runner
+
+    try:
+        create_runner(name)
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"--runner {name}: expected DirectRunner or a runner of Beam: {error}") from None
 
 
 def _samples() -> str:
@@ -149,15 +163,21 @@ def _samples() -> str:
 
 def _require_output(output: Path) -> None:
     from pipelines.dataset import is_dataset
+    from schemas.layout import MANIFESTS, PLANS, TEMPORARY
 
     if "://" in str(output):
         raise UsageError(f"--output {output}: expected a folder on this machine; this version writes to no other place")
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"--output {output}: expected a folder, but this is a file")
-    if output.is_dir() and not is_dataset(output) and any(output.iterdir()):
-        raise UsageError(
-            f"--output {output}: this folder is not empty and is no data set; name a new folder or a data set"
-        )
+    try:
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"--output {output}: expected a folder, but this is a file")
+        # A run that was killed at its very start leaves some of these.
+        begun = {TEMPORARY, PLANS, MANIFESTS}
+        if output.is_dir() and not is_dataset(output) and {path.name for path in output.iterdir()} - begun:
+            raise UsageError(
+                f"--output {output}: this folder is not empty and is no data set; name a new folder or a data set"
+            )
+    except OSError as error:
+        raise UsageError(f"--output {output} cannot be used: {error.strerror}") from None
 
 
 def _annotate(
@@ -169,16 +189,19 @@ def _annotate(
     from pipelines.planning import Planner
     from pipelines.progress import Progress
     from pipelines.summary import Run
+    from transforms import stopping
     from transforms.source import list_inputs
 
     listing = list_inputs(inputs, exclude=str(output))
-    _require_files(listing, inputs)
+    if not is_dataset(output):
+        _require_files(listing, inputs)
     before = epochs.standing_configuration(Dataset(output)) if is_dataset(output) else None
     configuration, models = _configure(options, None if options.new_configuration else before)
     identity = epochs.Identity(version(), tuple(models["classifier"]["labels"]), models, configuration.hash)
     now = configuration.told()
-    with epochs.one_writer(output), epochs.stop_on_signals():
+    with epochs.one_writer(output):
         dataset = Dataset(output)
+        dataset.verify()
         if options.new_configuration:
             epochs.abandon_other_plan(dataset, now)
         else:
@@ -189,11 +212,23 @@ def _annotate(
         )
         run_plan = _runner(options, beam_arguments, configuration, identity)
         run = Run(started)
-        with Progress(lambda: sum(1 for _ in list_inputs(inputs, exclude=str(output)).files)) as progress:
+        count = partial(_count, inputs, output)
+        with epochs.stop_on_signals(), Progress(count) as progress:
             for manifest in epochs.run_epochs(dataset, planner, run_plan, identity, progress.draw):
                 run.add(manifest)
                 progress.committed(manifest)
-        return _finish(options, dataset, run, listing.skipped, configuration)
+            stopped = stopping.stop_requested()
+        return _finish(options, dataset, run, listing.skipped, configuration, stopped)
+
+
+def _count(inputs: list[str], output: Path) -> int:
+    """Return how many files the inputs hold, 0 where they cannot be listed twice (a list from a pipe)."""
+    from transforms.source import list_inputs
+
+    try:
+        return sum(1 for _ in list_inputs(inputs, exclude=str(output)).files)
+    except UsageError:
+        return 0
 
 
 def _require_files(listing: "Listing", inputs: list[str]) -> None:
@@ -206,7 +241,7 @@ def _require_files(listing: "Listing", inputs: list[str]) -> None:
 
 def _configure(options: argparse.Namespace, before: dict[str, Any] | None) -> tuple["Configuration", dict[str, Any]]:
     """Return the configuration, and the models as a manifest tells them; loads and checks the models."""
-    from pipelines.configuration import Configuration, ModelChoice
+    from pipelines.configuration import Configuration
     from transforms.models.registry import default_detector, shared_classifier, shared_detector
     from transforms.models.runtime import resolve_device
     from validation.suites import VERSION
@@ -226,8 +261,8 @@ def _configure(options: argparse.Namespace, before: dict[str, Any] | None) -> tu
     classifier = shared_classifier(options.classifier, device, tta=options.tta)
     log.info("detector %s, classifier %s, on %s", options.detector, options.classifier, device.name)
     configuration = Configuration(
-        detector=ModelChoice(options.detector, detector.sha256),
-        classifier=ModelChoice(options.classifier, classifier.sha256),
+        detector=_chosen(options.detector),
+        classifier=_chosen(options.classifier),
         tta=options.tta,
         detect_size=options.detect_size,
         detect_threshold=options.detect_threshold,
@@ -240,10 +275,22 @@ def _configure(options: argparse.Namespace, before: dict[str, Any] | None) -> tu
         expectations=VERSION,
     )
     models = {
-        "detector": {"name": options.detector, "sha256": detector.sha256},
-        "classifier": {"name": options.classifier, "sha256": classifier.sha256, "labels": list(classifier.labels)},
+        "detector": {"name": configuration.detector.name, "sha256": detector.sha256},
+        "classifier": {
+            "name": configuration.classifier.name,
+            "sha256": classifier.sha256,
+            "labels": list(classifier.labels),
+        },
     }
     return configuration, models
+
+
+def _chosen(name_or_path: str) -> "ModelChoice":
+    from pipelines.configuration import ModelChoice
+    from transforms.models.record import load_record
+
+    record = load_record(name_or_path)
+    return ModelChoice(record.name, record.weights.sha256 if record.weights else "", record.contract_sha256)
 
 
 def _runner(
@@ -266,6 +313,8 @@ def _runner(
         settings = Settings(
             root=str(options.output),
             device=options.device,
+            detector=options.detector,
+            classifier=options.classifier,
             configuration=configuration,
             labels=identity.labels,
             batch_pictures=64 if on_cpu else 512,
@@ -284,24 +333,30 @@ def _runner(
 
 
 def _finish(
-    options: argparse.Namespace, dataset: "Dataset", run: "Run", skipped: int, configuration: "Configuration"
+    options: argparse.Namespace,
+    dataset: "Dataset",
+    run: "Run",
+    skipped: int,
+    configuration: "Configuration",
+    stopped: bool,
 ) -> int:
-    from pipelines.preview import draw_preview
+    """Write what is made of the tables and tell the counts; a run that was stopped leaves exports for the next one."""
     from pipelines.summary import last_lines, summarise, write_summary
-    from transforms import stopping
 
-    if not options.no_export:
+    if stopped:
+        log.warning("stopped on request: what was committed stands; run the same command again to go on")
+    elif not options.no_export:
         from pipelines.export import export_all
 
         export_all(dataset, options.coco_categories)
     told = summarise(dataset, run, skipped, configuration)
     write_summary(dataset, told)
-    if options.preview:
+    if options.preview and not stopped:
+        from pipelines.preview import draw_preview
+
         draw_preview(dataset, options.preview)
-    if stopping.stop_requested():
-        log.warning("stopped on request: what was committed stands; run the same command again to go on")
     print(*last_lines(told, dataset.path), sep="\n", flush=True)
-    return 0 if stopping.stop_requested() else run.exit_code(options.max_failure_rate)
+    return 0 if stopped else run.exit_code(options.max_failure_rate)
 
 
 def version() -> str:

@@ -13,10 +13,11 @@ from schemas.errors import UsageError
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A model by its record's name and its weights' and record's sha256 (empty where there are no weights)."""
+    """A model by its name, its weights' sha256 ('' where it has none), and the sha256 of its record's contract."""
 
     name: str
     sha256: str
+    contract_sha256: str
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict) and "name" in value:
-        return f"{value['name']} ({str(value['sha256'])[:12] or 'no weights'})"
+        return f"{value['name']} (weights {value['sha256'][:8] or 'none'}, record {value['contract_sha256'][:8]})"
     return json.dumps(value)
 
 

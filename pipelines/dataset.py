@@ -12,10 +12,9 @@ from typing import Any
 
 import polars as pl
 
-from schemas.errors import UsageError
+from schemas.errors import RunError, UsageError
+from schemas.layout import MANIFESTS
 from schemas.tables import CROPS, TABLES, schema
-
-MANIFESTS, PLANS, TEMPORARY = "_manifests", "_plans", "_tmp"
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,15 @@ class Part:
 
 def is_dataset(path: str | Path) -> bool:
     """Tell whether `path` is a data set, if only a begun one."""
-    return (Path(path) / MANIFESTS).is_dir() or (Path(path) / PLANS).is_dir()
+    return (Path(path) / MANIFESTS).is_dir()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON of a plan or manifest; raise `RunError` where it cannot be read."""
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path} cannot be read ({error}): restore it from a copy of the data set") from None
 
 
 class Dataset:
@@ -64,12 +71,22 @@ class Dataset:
         """The commits in order."""
         folder = self.path / MANIFESTS
         names = sorted(folder.glob("[0-9]*.json")) if folder.is_dir() else []
-        return [Manifest(int(name.stem), json.loads(name.read_bytes())) for name in names]
+        return [Manifest(int(name.stem), read_json(name)) for name in names]
 
     def add(self, manifest: Manifest) -> None:
         """Take in a commit that was made after this reader was opened."""
         self.manifests.append(manifest)
         self.__dict__.pop("taken_back", None)
+
+    def verify(self) -> None:
+        """Raise `RunError` where a committed file is missing or has another size than its manifest says."""
+        for manifest in self.manifests:
+            for file in (file for files in manifest.told["tables"].values() for file in files):
+                path = self.path / file["path"]
+                size = path.stat().st_size if path.is_file() else None
+                if size != file["size"]:
+                    what = "is missing" if size is None else f"has {size:,} bytes instead of {file['size']:,}"
+                    raise RunError(f"{path} {what}: restore it from a copy of the data set")
 
     def files(self, table: str) -> list[str]:
         """Return the paths of the table's committed Parquet files, in order."""
@@ -117,10 +134,14 @@ class Dataset:
 
     def _scan(self, table: str, manifests: list[Manifest]) -> pl.LazyFrame:
         epochs = {str(self.path / path): manifest.epoch for manifest in manifests for path in manifest.paths(table)}
+        empty = pl.DataFrame(schema(table, self.labels).empty_table())
         if not epochs:
-            empty = pl.from_arrow(schema(table, self.labels).empty_table())
-            return _strings(empty.lazy() if isinstance(empty, pl.DataFrame) else pl.LazyFrame())
-        frame = _strings(pl.scan_parquet(list(epochs), include_file_paths="_path", missing_columns="insert"))
+            return _strings(empty.lazy())
+        # Another configuration may know other labels: their columns are null where they were not known.
+        rows = pl.scan_parquet(
+            list(epochs), schema=empty.schema, missing_columns="insert", include_file_paths="_path", glob=False
+        )
+        frame = _strings(rows)
         if not self.taken_back:
             return frame.drop("_path")
         committed = pl.LazyFrame({"_path": list(epochs), "_epoch": list(epochs.values())})

@@ -54,7 +54,7 @@ class Engine:
         name = detector or default_detector()
         self.detector = shared_detector(name, where, detect_size=detect_size, threshold=detect_threshold)
         self.classifier = shared_classifier(classifier, where, tta=tta)
-        self.min_face = min_face
+        self.min_face = 0 if name == "none" else min_face
 
     def annotate(self, pictures: Sequence[NDArray[np.uint8]]) -> list[LabelledPicture]:
         """Return the labelled faces of each picture, (H, W, 3) uint8 RGB."""

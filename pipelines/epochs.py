@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import polars as pl
 
-from pipelines.dataset import MANIFESTS, PLANS, TEMPORARY, Dataset, Manifest
-from pipelines.planning import Plan, Planner, pending
+from pipelines.dataset import Dataset, Manifest
+from pipelines.planning import Plan, Planner, pending, still_holds
 from schemas.errors import RunError, UsageError
+from schemas.layout import EXPORTS, MANIFESTS, PLANS, REPORT, SHARD_NAME, TEMPORARY, epoch_file
 from schemas.reasons import Outcome
 from schemas.tables import CROPS, TABLES
 from transforms import stopping
@@ -32,27 +33,27 @@ Watch = Callable[[], None]
 @contextmanager
 def one_writer(output: Path) -> Iterator[None]:
     """Hold the data set's lock; raise `UsageError` where another run holds it. A killed run's lock falls by itself."""
-    for folder in (PLANS, MANIFESTS, TEMPORARY):
-        _make_folder(output / folder)
-    with (output / TEMPORARY / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise UsageError(
-                f"{output} is in use by another run ({lock.read().strip() or 'unknown'}): wait for its end or stop it"
-            ) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()}\n")
-        lock.flush()
+    with _locked(output):
         yield
 
 
-def _make_folder(folder: Path) -> None:
+def _locked(output: Path) -> TextIO:
+    """Return the open lock file, held; the folders of a data set are made if they are not there."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for folder in (TEMPORARY, PLANS, MANIFESTS):
+            (output / folder).mkdir(parents=True, exist_ok=True)
+        lock = (output / TEMPORARY / "lock").open("a+")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().strip() or "unknown"
+        raise UsageError(f"{output} is in use by another run ({holder}): wait for its end or stop it") from None
     except OSError as error:
-        raise UsageError(f"cannot make the output folder {folder}: {error.strerror}; name another --output") from None
+        raise UsageError(f"cannot write to the folder {output}: {error.strerror}; name another --output") from None
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()}\n")
+    lock.flush()
+    return lock
 
 
 @contextmanager
@@ -62,6 +63,7 @@ def stop_on_signals() -> Iterator[None]:
     def stop(number: int, _frame: Any) -> None:
         stopping.request_stop()
 
+    stopping.reset()
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -88,6 +90,9 @@ def run_epochs(
     A plan that an earlier run left uncommitted comes first: it covers the same files under the same names again.
     """
     unfinished = pending(dataset)
+    if unfinished is not None and not still_holds(unfinished):
+        (dataset.path / epoch_file(PLANS, unfinished.epoch)).unlink()
+        unfinished = None
     while not stopping.stop_requested():
         plan, unfinished = unfinished, None
         if plan is None:
@@ -106,12 +111,12 @@ def run_epochs(
             return  # the steps read no further: the epoch is dropped, its plan stays
         manifest = _commit(dataset, plan, identity, time.monotonic() - started)
         dataset.add(manifest)
-        planner.committed.add(dataset, manifest)
+        planner.committed.add(manifest)
         yield manifest
 
 
 def _remember(output: Path, plan: Plan) -> None:
-    if not create_exclusive(str(output / PLANS / f"{plan.epoch:08d}.json"), plan.to_json()):
+    if not create_exclusive(str(output / epoch_file(PLANS, plan.epoch)), plan.to_json()):
         raise RunError(f"epoch {plan.epoch} of {output} was planned by another run meanwhile: start again")
 
 
@@ -163,7 +168,7 @@ def _commit(dataset: Dataset, plan: Plan, identity: Identity, seconds: float) ->
         "committed_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     encoded = json.dumps(told, separators=(",", ":")).encode()
-    if not create_exclusive(str(dataset.path / MANIFESTS / f"{plan.epoch:08d}.json"), encoded):
+    if not create_exclusive(str(dataset.path / epoch_file(MANIFESTS, plan.epoch)), encoded):
         raise RunError(f"epoch {plan.epoch} of {dataset.path} was committed by another run meanwhile: start again")
     for report in reports:
         report.unlink(missing_ok=True)
@@ -178,7 +183,12 @@ def _outcomes(output: Path, tables: dict[str, list[dict[str, Any]]]) -> dict[str
     images = [str(output / file["path"]) for file in tables.get("images", [])]
     if not images:
         raise RunError("the epoch wrote no shard: nothing was committed; run again")
-    told = pl.scan_parquet(images).select(pl.col("outcome").cast(pl.String)).collect()["outcome"].value_counts()
+    told = (
+        pl.scan_parquet(images, glob=False)
+        .select(pl.col("outcome").cast(pl.String))
+        .collect()["outcome"]
+        .value_counts()
+    )
     counted = dict(told.iter_rows())
     failed = sum(file["rows"] for file in tables["failures"])
     return {str(outcome): failed if outcome is Outcome.FAILED else counted.get(outcome, 0) for outcome in Outcome}
@@ -191,10 +201,10 @@ def collect_garbage(dataset: Dataset) -> None:
     """
     for table in (*TABLES, CROPS):
         listed = {Path(path).name for path in dataset.files(table)}
-        for path in (dataset.path / table).glob("*"):
-            if path.name not in listed:
+        for path in (dataset.path / table).glob("*.parquet"):
+            if SHARD_NAME.fullmatch(path.name) and path.name not in listed:
                 path.unlink()
-    for folder in (PLANS, MANIFESTS, TEMPORARY, "exports", "report"):
+    for folder in (*TABLES, CROPS, PLANS, MANIFESTS, TEMPORARY, EXPORTS, REPORT):
         for path in (dataset.path / folder).rglob(f"{TEMP_PREFIX}*"):
             path.unlink()
 
@@ -203,7 +213,7 @@ def abandon_other_plan(dataset: Dataset, configuration: dict[str, Any]) -> None:
     """Remove a killed run's plan that was made under another configuration; the caller holds the lock."""
     plan = pending(dataset)
     if plan is not None and plan.configuration != configuration:
-        (dataset.path / PLANS / f"{plan.epoch:08d}.json").unlink()
+        (dataset.path / epoch_file(PLANS, plan.epoch)).unlink()
 
 
 def standing_configuration(dataset: Dataset) -> dict[str, Any] | None:

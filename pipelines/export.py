@@ -115,7 +115,9 @@ def main(argv: Sequence[str]) -> int:
     """Run the job; return the exit code."""
     options = _parser().parse_args(argv)
     path = _place(options.output, options.format)
-    written = export(Dataset(options.dataset), options.format, path, options.coco_categories)
+    dataset = Dataset(options.dataset)
+    dataset.verify()
+    written = export(dataset, options.format, path, options.coco_categories)
     print(f"{printable(str(path))}: {written}")
     return 0
 

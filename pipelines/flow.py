@@ -33,11 +33,14 @@ SHARD_ITEMS = 50_000
 class Settings:
     """What the steps need to know: the configuration, where they run, and what the shards' footers say.
 
-    `root` is the data set; `labels` are the classifier's, in its own order; `batch_pictures` are read together at most.
+    `detector` and `classifier` are names or paths of records: where to load what the configuration tells of. `root` is
+    the data set; `labels` are the classifier's, in its own order; `batch_pictures` are read together at most.
     """
 
     root: str
     device: str
+    detector: str
+    classifier: str
     configuration: Configuration
     labels: tuple[str, ...]
     batch_pictures: int
@@ -49,7 +52,7 @@ def load_detector(settings: Settings) -> Detector:
     """Return this process's detector; the device is looked for where this is called, on the worker."""
     chosen = settings.configuration
     return shared_detector(
-        chosen.detector.name,
+        settings.detector,
         resolve_device(settings.device),
         detect_size=chosen.detect_size,
         threshold=chosen.detect_threshold,
@@ -58,8 +61,7 @@ def load_detector(settings: Settings) -> Detector:
 
 def load_classifier(settings: Settings) -> Classifier:
     """Return this process's classifier."""
-    chosen = settings.configuration
-    return shared_classifier(chosen.classifier.name, resolve_device(settings.device), tta=chosen.tta)
+    return shared_classifier(settings.classifier, resolve_device(settings.device), tta=settings.configuration.tta)
 
 
 def batches(plan: Plan, most: int) -> list[PlannedBatch]:

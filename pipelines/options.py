@@ -44,7 +44,8 @@ def whole(least: int, most: int = 2**62) -> Callable[[str], int]:
         except ValueError:
             raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
         if not least <= number <= most:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text}")
+            above = "" if most == 2**62 else f" and at most {most}"
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}{above}, got {text}")
         return number
 
     return read

@@ -16,6 +16,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from pipelines.flow import Settings, build
 from pipelines.planning import Plan
 from schemas.errors import RunError
+from schemas.layout import TEMPORARY
 from transforms.storage import write_atomic
 
 
@@ -51,7 +52,7 @@ def run_plan(plan: Plan, settings: Settings, runner: str, options: PipelineOptio
         own = own_message(error)
         if own:
             raise RunError(own) from None
-        details = Path(settings.root) / "_tmp" / "last-error.txt"
+        details = Path(settings.root) / TEMPORARY / "last-error.txt"
         write_atomic(str(details), f"{aside.getvalue()}\n{error}\n".encode())
         raise RunError(f"epoch {plan.epoch} broke: {last_error(str(error))}; details are in {details}") from None
 

@@ -14,5 +14,5 @@ MAX_MODEL_CONFIDENCE = 1.0 - 2.0**-24
 
 
 def label_order(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Return `labels` united with the canonical ones: canonical order first, a model's own extra names after."""
-    return EXPRESSIONS + tuple(sorted(set(labels) - set(EXPRESSIONS)))
+    """Return the canonical labels, then the others of `labels` in their order: what has an id keeps it."""
+    return tuple(dict.fromkeys((*EXPRESSIONS, *labels)))

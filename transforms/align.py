@@ -28,9 +28,10 @@ def keepsake(rgb: NDArray[np.uint8], box: NDArray[np.float32]) -> bytes:
     """Return the face with a margin as a JPEG file, at most `KEEPSAKE_SIDE_PX` px; `box` is x, y, w, h in pixels."""
     x, y, w, h = (float(v) for v in box)
     side = max(w, h) * (1 + 2 * KEEPSAKE_MARGIN)
-    left, top = max(0, int(x + w / 2 - side / 2)), max(0, int(y + h / 2 - side / 2))
-    right, bottom = int(x + w / 2 + side / 2) + 1, int(y + h / 2 + side / 2) + 1
-    crop = rgb[top : max(bottom, top + 1), left : max(right, left + 1)]
+    height, width = rgb.shape[:2]
+    left, right = (min(max(0, int(x + w / 2 + half)), width - 1) for half in (-side / 2, side / 2))
+    top, bottom = (min(max(0, int(y + h / 2 + half)), height - 1) for half in (-side / 2, side / 2))
+    crop = rgb[top : bottom + 1, left : right + 1]
     shrink = KEEPSAKE_SIDE_PX / max(crop.shape[:2])
     if shrink < 1:
         crop = cv2.resize(crop, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)

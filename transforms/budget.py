@@ -1,9 +1,7 @@
 """A budget of bytes that many threads share."""
 
-import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterator
 
 
 class ByteBudget:
@@ -50,15 +48,6 @@ class ByteBudget:
             if self._free > self.total:
                 raise ValueError("more bytes were released than acquired")
             self._changed.notify_all()
-
-    @contextlib.contextmanager
-    def holding(self, n: int) -> Iterator[None]:
-        """Hold `n` bytes for the length of a block."""
-        self.acquire(n)
-        try:
-            yield
-        finally:
-            self.release(n)
 
     def _clamped(self, n: int) -> int:
         return min(max(n, 0), self.total)

@@ -1,6 +1,7 @@
 """Decode: bytes -> uint8 RGB pictures, within a budget of bytes over all decoding threads."""
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -56,6 +57,10 @@ class FileChanged(ItemError):
         super().__init__("changed", "the file changed between planning and reading: run again with --retry-failed")
 
 
+_OF_THE_FILE = frozenset({"not_found", "unreadable", "changed"})
+"""Errors that say nothing of a copy, which is another file with the same content."""
+
+
 @dataclass
 class Decode(beam.PTransform):
     """Read and decode planned pictures; outputs `batches` and `failed`.
@@ -87,39 +92,50 @@ class _DecodeBatches(beam.DoFn):
         cv2.setNumThreads(1)  # the workers are the threads: more of them would only fight for the same cores
 
     def process(self, planned: PlannedBatch) -> Iterator[DecodedBatch | TaggedOutput]:
-        copies = tuple(item for item in planned.items if item.stands)
         budget = shared_budget(self.room.process_bytes)
+        copies = tuple(item for item in planned.items if item.stands)
+        waiting = deque(item for item in planned.items if not item.stands)
         held: list[Decoded] = []
         reserved = 0
         try:
-            for item in planned.items:
-                if item.stands:
-                    continue
+            while waiting:
                 if stop_requested():
                     return  # the supervisor drops the epoch: what is missing from it is never seen
+                item = waiting.popleft()
                 try:
                     data, header = self._read(item)
                     peak = min(decoded_bytes(header, self.keep_side_px), budget.total)
-                    # Whoever holds pictures never waits for bytes: it hands its batch on first, so no two threads can
+                    # Whoever holds bytes never waits for more: it hands its batch on first, so no two threads can
                     # wait for each other.
-                    if not held or reserved + peak > self.room.batch_bytes or not budget.try_acquire(peak):
+                    if reserved + peak > self.room.batch_bytes or not budget.try_acquire(peak):
                         if held:
                             yield DecodedBatch(planned.shard, tuple(held), ())
                             held.clear()
-                            budget.release(reserved)
-                            reserved = 0
+                        budget.release(reserved)
+                        reserved = 0
                         budget.acquire(peak)
-                    reserved += peak
-                    held.append(self._decode(item, data, header))
-                    kept = min(held[-1].rgb.nbytes, peak)
-                    budget.release(peak - kept)
-                    reserved -= peak - kept
+                    before, reserved = reserved, reserved + peak
+                    kept = 0
+                    try:
+                        held.append(self._decode(item, data, header))
+                        kept = min(held[-1].rgb.nbytes, peak)
+                    finally:
+                        budget.release(peak - kept)
+                        reserved = before + kept
                 except ItemError as error:
-                    yield from failed(planned.shard, item, "decode", error)
+                    yield from self._failed(planned.shard, item, error, waiting)
             if held or copies:
                 yield DecodedBatch(planned.shard, tuple(held), copies)
         finally:
             budget.release(reserved)
+
+    @staticmethod
+    def _failed(shard: int, item: PlannedItem, error: ItemError, waiting: deque[PlannedItem]) -> Iterator[TaggedOutput]:
+        """Yield the failures; where it was this file that failed and not its content, the next copy takes its place."""
+        if error.error in _OF_THE_FILE and item.copies:
+            waiting.appendleft(PlannedItem(item.copies[0], item.sha256, item.copies[1:], None))
+            item = PlannedItem(item.ref, item.sha256, (), None)
+        yield from failed(shard, item, "decode", error)
 
     def _read(self, item: PlannedItem) -> tuple[bytes, Header]:
         data = read_bytes(item.ref.uri, self.max_bytes)

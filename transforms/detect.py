@@ -26,6 +26,9 @@ def find_faces(detector: Detector, pictures: Sequence[Decoded], min_face_px: flo
 
 def _detected(picture: Decoded, faces: Faces, min_face_px: float) -> Detected:
     faces = faces.scaled(1.0 / picture.scale)
+    reach = 4.0 * max(picture.width, picture.height)
+    if not (np.abs(faces.boxes) < reach).all():  # also where one is not a number
+        raise ItemError("bad_box", "the detector gave a box that is not a number or lies far outside the picture")
     large = faces.at_least(min_face_px)
     return Detected(picture, large, len(faces) - len(large))
 

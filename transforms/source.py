@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain
+from pathlib import Path
 
 from schemas.errors import UsageError
 from transforms.storage import printable
@@ -145,6 +146,8 @@ class _Lister:
             lines: Iterable[str] = _Lines(name) if os.path.isfile(name) else list(_Lines(name))
             empty = True
             for line in lines:
+                if "\0" in line:
+                    raise UsageError(f"The list {printable(name)} is not a text with one input a line.")
                 _refuse_scheme(line)
                 empty = False
         except OSError as error:
@@ -173,6 +176,10 @@ class _Lister:
     def _listed_file(self, base: str, text: str) -> Iterator[InputFile]:
         if os.path.isabs(text):
             return self._named_file(text, os.path.dirname(text), os.path.basename(text) or text)
+        if ".." in Path(text).parts:
+            # Not simplified: behind a link to a folder, "link/.." is not where it is written.
+            path = _beside(base, text)
+            return self._named_file(path, os.path.dirname(path), os.path.basename(path))
         return self._named_file(_beside(base, text), base, os.path.normpath(text))
 
     def _named_file(self, uri: str, root: str, file_name: str) -> Iterator[InputFile]:

@@ -7,6 +7,11 @@ _lock = threading.Lock()
 _done = 0
 
 
+def reset() -> None:
+    """Forget an earlier request."""
+    _requested.clear()
+
+
 def request_stop() -> None:
     """Ask the steps to read no further picture; the epoch is dropped, its plan stays and is run again later."""
     _requested.set()

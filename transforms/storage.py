@@ -6,7 +6,7 @@ surrogate escapes, as everywhere in Python.
 """
 
 # Names are kept exactly as the user wrote them: pathlib drops "./" and a trailing slash.
-# ruff: noqa: PTH103, PTH105, PTH108, PTH114, PTH116, PTH118, PTH120, PTH208
+# ruff: noqa: PTH103, PTH105, PTH108, PTH114, PTH116, PTH118, PTH120
 
 import contextlib
 import errno
@@ -77,32 +77,6 @@ def sha256_of(uri: str) -> str:
         while part := os.read(fd, _BLOCK_BYTES):
             digest.update(part)
     return digest.hexdigest()
-
-
-def exists(path: str) -> bool:
-    """Say whether something of this name is there. Raises RunError when that cannot be told."""
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise RunError(f"Cannot look at {printable(path)}: {error.strerror}.") from error
-    return True
-
-
-def list_names(folder: str) -> list[str]:
-    """Return the names in `folder`, sorted by code points, without unfinished files; a missing folder is empty.
-
-    Raises RunError when the folder cannot be read.
-    """
-    try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith(TEMP_PREFIX))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise RunError(
-            f"Cannot list {printable(folder)}: {error.strerror}. Check that it is a readable folder."
-        ) from error
 
 
 def write_atomic(path: str, data: bytes) -> None:

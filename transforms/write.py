@@ -9,6 +9,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
+from schemas.layout import report_path, shard_path
 from schemas.tables import Tables, parquet_bytes
 from transforms.storage import write_atomic
 
@@ -24,11 +25,6 @@ class ShardFile:
     sha256: str
 
 
-def report_path(epoch: int, shard: int) -> str:
-    """Return where the writer of a shard tells the supervisor what it wrote, relative to the data set."""
-    return f"_tmp/{epoch:08d}-{shard:04d}.json"
-
-
 def write_shard(
     numbered: tuple[int, Tables], root: str, epoch: int, wanted: tuple[str, ...], metadata: Mapping[str, Any]
 ) -> str:
@@ -42,7 +38,7 @@ def write_shard(
         if name not in wanted:
             continue
         data = parquet_bytes(table, metadata)
-        path = f"{name}/{epoch:08d}-{shard:04d}.parquet"
+        path = shard_path(name, epoch, shard)
         write_atomic(f"{root}/{path}", data)
         files.append(ShardFile(name, path, table.num_rows, len(data), hashlib.sha256(data).hexdigest()))
     report = report_path(epoch, shard)

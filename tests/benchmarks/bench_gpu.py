@@ -106,7 +106,7 @@ def measure(options: argparse.Namespace) -> None:
         f"ONNX Runtime's providers: {', '.join(ort.get_available_providers())}",
         report.command("tests/benchmarks/bench_gpu.py"),
         f"golden outputs: checked on {' and '.join(device.name for device in devices)} before measuring",
-        f"warm-up: one run of each shape; then {options.rounds} rounds of {options.seconds:g} s or more, devices in turns",
+        f"warm-up: one run of each shape; {options.rounds} rounds of {options.seconds:g} s or more, devices in turns",
         "pictures: the golden picture, 192x192 with one face, pasted onto canvases; nothing is read or decoded",
     ]
     report.tell(f"models-{named}", facts, tables, options.write)

@@ -119,6 +119,43 @@ def test_when_a_picture_changes_one_of_its_copies_stands(pictures: Path, tmp_pat
     assert Dataset(tmp_path / "out").scan("images").collect()["file_name"].is_unique().all()
 
 
+def test_copies_of_a_changed_picture_stay_with_it_in_small_epochs(pictures: Path, tmp_path: Path) -> None:
+    """Also where the changed picture would be the last of its epoch, and where the copy comes from another folder."""
+    out = tmp_path / "out"
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    shutil.copy(pictures / "two.jpg", copies / "zwei.jpg")
+    assert run(out, pictures, copies, options=["--epoch-items", "1"]) == 0
+    add_picture(pictures, "two.jpg")
+    assert run(out, pictures, options=["--epoch-items", "1"]) == 0
+    images = Dataset(out).scan("images").collect()
+    assert images.filter(pl.col("duplicate_of").is_not_null()).height == 0
+    assert sorted(images["file_name"]) == ["nobody.jpg", "portrait.png", "two.jpg", "zwei.jpg"]
+
+
+def test_a_moved_data_set_takes_nothing_back(pictures: Path, tmp_path: Path) -> None:
+    """Another month's folder at the same place beside the data set is another folder: its names replace none."""
+    for month in ("jan", "feb"):
+        (tmp_path / month / "photos").mkdir(parents=True)
+        shutil.copy(pictures / "portrait.png", tmp_path / month / "photos" / f"{month}.png")
+    add_picture(tmp_path / "jan" / "photos", "1.jpg", left=20)
+    add_picture(tmp_path / "feb" / "photos", "1.jpg", left=90)
+    assert run(tmp_path / "jan" / "out", tmp_path / "jan" / "photos") == 0
+    shutil.move(tmp_path / "jan" / "out", tmp_path / "feb" / "out")
+    assert run(tmp_path / "feb" / "out", tmp_path / "feb" / "photos", tmp_path / "jan" / "photos") == 0
+    assert run(tmp_path / "feb" / "out", tmp_path / "jan" / "photos", tmp_path / "feb" / "photos") == 0
+    images = Dataset(tmp_path / "feb" / "out").scan("images").collect()
+    assert sorted(images["file_name"]) == ["1.jpg", "1.jpg", "feb.png", "jan.png"]
+
+
+@pytest.mark.parametrize("name", ["out[1]", "o?t", "o*t", "o t", "ö{a,b}"])
+def test_odd_output_names_work(name: str, pictures: Path, tmp_path: Path) -> None:
+    """A data set's name is no pattern."""
+    assert run(tmp_path / "oot", pictures) == 0
+    assert run(tmp_path / name, pictures) == 0
+    assert len(outcomes(tmp_path / name)) == Dataset(tmp_path / name).scan("images").collect().height == 3
+
+
 def test_failed_items_wait_for_retry_failed(pictures: Path, tmp_path: Path) -> None:
     """A failed item is not done again by itself; a retry counts its attempts; a mended file is simply new."""
     (pictures / "bad.jpg").write_bytes(b"no picture")
@@ -193,6 +230,8 @@ def test_another_configuration_is_refused_with_its_difference(
         (["photos/"], "--input photos/"),
         (["--device", "tensorrt"], "not available"),
         (["--classifier", "mine.toml"], "mine.toml"),
+        (["--runner", "FlonkRunner"], "FlonkRunner"),
+        (["--preview", "100000"], "at least 0 and at most 1000"),
     ],
 )
 def test_misuse_is_one_line_and_exit_code_2(

@@ -26,7 +26,7 @@ def dataset(tmp_path: Path) -> Path:
             path = tmp_path / "set" / name / f"{epoch}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(parquet_bytes(getattr(shard, name), {}))
-            files[name] = [{"path": f"{name}/{epoch}.parquet"}]
+            files[name] = [{"path": f"{name}/{epoch}.parquet", "size": path.stat().st_size}]
         manifest = {
             "tables": files,
             "labels": list(LABELS),

@@ -8,15 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from pipelines import export
 from pipelines.dataset import Dataset, is_dataset
 from pipelines.epochs import one_writer
+from pipelines.logs import run_command
 from schemas.tables import TABLES
 from tests.pipelines.conftest import add_picture, outcomes, run
 
@@ -149,15 +151,65 @@ def test_a_plan_left_behind_is_run_first(pictures: Path, tmp_path: Path) -> None
     assert fingerprints(out) == want
 
 
-def test_a_file_that_changes_while_running_fails_with_its_reason(pictures: Path, tmp_path: Path) -> None:
-    """Copies were found by content at planning: another content at reading must not be taken for it."""
+def test_a_plan_whose_files_changed_is_made_anew(pictures: Path, tmp_path: Path) -> None:
+    """Nothing of it was visible, so nothing need fail: what it covered is planned again as it is now."""
     out = tmp_path / "out"
     shutil.copy(pictures / "two.jpg", pictures / "zwei.jpg")
     run(out, pictures)
     (out / "_manifests" / "00000001.json").unlink()
     add_picture(pictures, "two.jpg")
+    (pictures / "nobody.jpg").unlink()
+    assert run(out, pictures) == 0
+    assert outcomes(out) == {"portrait.png": "labelled", "two.jpg": "labelled", "zwei.jpg": "labelled"}
+
+
+def test_an_unfinished_plan_is_not_misread_from_another_folder(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative names of a killed run mean nothing elsewhere: its files must not fail for that."""
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path / "out", "photos")
+    (tmp_path / "out" / "_manifests" / "00000001.json").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run(tmp_path / "out", pictures) == 0
+    assert set(outcomes(tmp_path / "out").values()) == {"labelled", "no_face"}
+
+
+def test_files_that_are_not_ours_are_never_removed(pictures: Path, tmp_path: Path) -> None:
+    """What a run clears away are its own unfinished shards, by their names."""
+    out = tmp_path / "out"
     run(out, pictures)
-    assert {name: outcomes(out)[name] for name in ("two.jpg", "zwei.jpg")} == {
-        "two.jpg": "labelled",
-        "zwei.jpg": "failed: changed",
-    }
+    mine = [out / "images" / "precious.jpg", out / "images" / "kept.parquet", out / "annotations" / "notes" / "a.txt"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    stale = [out / "images" / "00000009-0000.parquet", out / "exports" / ".tmp-0123456789abcdef"]
+    for path in stale:
+        path.write_text("left by a killed run")
+    assert run(out, pictures) == 0
+    assert all(path.read_text() == "mine" for path in mine)
+    assert not any(path.exists() for path in stale)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda out: next((out / "_manifests").glob("*")).write_text("{"), "cannot be read"),
+        (lambda out: next((out / "images").glob("*")).unlink(), "is missing"),
+        (lambda out: next((out / "annotations").glob("*")).write_bytes(b"PAR1"), "bytes instead of"),
+    ],
+)
+def test_a_damaged_data_set_is_told(
+    harm: Callable[[Path], None], said: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line that names the file, exit code 1, nothing written over it, in every job."""
+    out = tmp_path / "out"
+    run(out, pictures)
+    harm(out)
+    capsys.readouterr()
+    assert run(out, pictures) == 1
+    assert run_command(export.main, ["--dataset", str(out), "--output", str(tmp_path / "coco.json")]) == 1
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert sum(said in line for line in errors) == 2
+    assert not (tmp_path / "coco.json").exists()

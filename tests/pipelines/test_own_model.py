@@ -1,6 +1,7 @@
 """A person's own network: the documented record works, and what its network gets wrong is held back, not written."""
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -74,6 +75,36 @@ def test_numbers_that_are_none_are_quarantined(pictures: Path, tmp_path: Path) -
         "nobody.jpg": "no_face",
     }
     assert set(Dataset(tmp_path / "out").scan("quarantine").collect()["rule"]) >= {"label.probabilities"}
+
+
+def test_another_classifiers_labels_get_columns_beside_the_old_ones(pictures: Path, tmp_path: Path) -> None:
+    """With --new-configuration a classifier may know labels that the first did not: all rows stay readable."""
+    out = tmp_path / "out"
+    run(out, pictures)
+    record = documented_record(tmp_path, net("Identity"), CONSTANTS)
+    record.write_text(record.read_text().replace('"surprise", "fear"', '"zeal", "boredom"'))
+    (pictures / "more.png").write_bytes((pictures / "portrait.png").read_bytes() + b"\0")
+    assert run(out, pictures, options=["--classifier", str(record), "--new-configuration"]) == 0
+    assert run(out, pictures, options=["--classifier", str(record)]) == 0
+    annotations = Dataset(out).scan("annotations").collect()
+    assert annotations.height == 4
+    assert annotations["p_zeal"].null_count() == 3 and annotations["p_contempt"].null_count() == 1
+    coco = json.loads((out / "exports" / "annotations" / "instances.json").read_text())
+    assert [category["name"] for category in coco["categories"]][8:] == ["zeal", "boredom"]
+
+
+def test_a_changed_record_is_another_configuration(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same weights with other preprocessing give other labels; another text about them does not."""
+    record = documented_record(tmp_path, net("Identity"), CONSTANTS)
+    options = ["--classifier", str(record)]
+    assert run(tmp_path / "out", pictures, options=options) == 0
+    record.write_text(record.read_text().replace("RAF-DB test .88", "RAF-DB test .89"))
+    assert run(tmp_path / "out", pictures, options=options) == 0
+    record.write_text(record.read_text().replace("0.485", "0.5"))
+    assert run(tmp_path / "out", pictures, options=options) == 2
+    assert "classifier: raf" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("field", ["kind", "labels", "softmax_", "size", "sha256", "template"])

@@ -1,5 +1,6 @@
 """Plans: what is new is planned once, copies ride along, roots are known by any name."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ CONFIGURATION = {"duplicates": "exact", "max_bytes": 10**6}
 @pytest.fixture
 def home(tmp_path: Path) -> Dataset:
     """An empty data set."""
-    (tmp_path / "out" / "_plans").mkdir(parents=True)
+    (tmp_path / "out" / "_manifests").mkdir(parents=True)
     return Dataset(tmp_path / "out")
 
 
@@ -37,7 +38,7 @@ def test_a_plan_survives_its_file(home: Dataset, tmp_path: Path) -> None:
     Path(folder, b"\xe9.jpg".decode("utf-8", "surrogateescape")).write_bytes(b"333")
     plan = planner(home, folder).next(1)
     assert plan is not None
-    assert Plan.from_json(plan.to_json()) == plan
+    assert Plan.of(json.loads(plan.to_json())) == plan
 
 
 def test_copies_ride_with_the_first_in_order(home: Dataset, tmp_path: Path) -> None:
@@ -85,8 +86,20 @@ def test_roots_are_known_by_any_name(home: Dataset, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     roots = Roots(home)
     names = ["in", str(tmp_path / "in"), "./in/", "link"]
-    assert {roots.number(name).number for name in names} == {0}
-    assert roots.number("other/in").number == 1
+    assert {roots.place(name, "a.jpg")[0].number for name in names} == {0}
+    assert roots.place("other/in", "a.jpg")[0].number == 1
+
+
+def test_a_folder_in_or_around_a_known_one_is_a_part_of_it(home: Dataset, tmp_path: Path) -> None:
+    """However the inputs are cut, a file has one root and one name."""
+    write(tmp_path / "in", a=b"1")
+    write(tmp_path / "in" / "sub", b=b"2")
+    inner, outer = Roots(home), Roots(home)
+    assert outer.place(str(tmp_path / "in"), "sub/b.jpg") == (outer.known[0], "sub/b.jpg")
+    assert outer.place(str(tmp_path / "in" / "sub"), "b.jpg") == (outer.known[0], "sub/b.jpg")
+    assert inner.place(str(tmp_path / "in" / "sub"), "b.jpg") == (inner.known[0], "b.jpg")
+    assert inner.place(str(tmp_path / "in"), "sub/b.jpg") == (inner.known[0], "b.jpg")
+    assert inner.place(str(tmp_path / "in"), "a.jpg") == (inner.known[1], "a.jpg")
 
 
 def test_a_missing_line_of_a_list_is_an_item(home: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,14 +14,14 @@ from transforms.decode import CPU_ROOM, Decode, Room, _DecodeBatches, shared_bud
 
 @pytest.fixture
 def planned(tmp_path: Path) -> PlannedBatch:
-    """Ten pictures of 320x240 (225 KB decoded), the fourth and the last broken."""
+    """Ten pictures of 320x240 (225 KB decoded), the fourth and the last cut short."""
     rng = np.random.default_rng(0)
     items = []
     for number in range(10):
         path = tmp_path / f"{number}.png"
         cv2.imwrite(str(path), cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (320, 240)))
-        if number in (3, 9):
-            path.write_bytes(b"broken")
+        if number in (3, 9):  # the header is whole, so bytes are reserved before the picture fails
+            path.write_bytes(path.read_bytes()[:-200])
         ref = ImageRef(number, "k", 0, str(path), path.name, path.stat().st_size, None, 0)
         items.append(PlannedItem(ref, "", (), None))
     return PlannedBatch(0, tuple(items))
@@ -75,3 +75,21 @@ def test_after_a_stop_nothing_more_is_read(planned: PlannedBatch, monkeypatch: p
     monkeypatch.setattr(stopping, "_requested", type("Set", (), {"is_set": staticmethod(lambda: True)}))
     Path(planned.items[0].ref.uri).unlink()
     assert decode(planned, CPU_ROOM) == ([], [])
+
+
+def test_a_copy_takes_the_place_of_a_file_that_is_gone(planned: PlannedBatch) -> None:
+    """Where the file and not its content is at fault, its exact copy is labelled and the others are copies of that."""
+    first, copy, other = (planned.items[number].ref for number in (0, 1, 2))
+    Path(first.uri).unlink()
+    item = PlannedItem(first, "", (copy, other), None)
+    step = _DecodeBatches(Decode(10**6, 10**6, None, CPU_ROOM))
+    failure, batch = step.process(PlannedBatch(0, (item,)))
+    assert failure.value[1].ref == first and failure.value[1].error == "not_found"
+    assert [(one.item.ref, one.item.copies) for one in batch.pictures] == [(copy, (other,))]
+
+
+def test_a_file_that_changed_since_it_was_planned_is_not_taken_for_its_copies(planned: PlannedBatch) -> None:
+    """Copies were found by content at planning; another content at reading is told."""
+    item = PlannedItem(planned.items[0].ref, "ab" * 32, (), None)
+    (failure,) = _DecodeBatches(Decode(10**6, 10**6, None, CPU_ROOM)).process(PlannedBatch(0, (item,)))
+    assert failure.value[1].error == "changed"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import ItemError, RunError
 from transforms import storage
-from transforms.storage import create_exclusive, exists, list_names, printable, read_bytes, sha256_of, write_atomic
+from transforms.storage import TEMP_PREFIX, create_exclusive, printable, read_bytes, sha256_of, write_atomic
 
 
 def refused(uri: str, limit: int = 100) -> ItemError:
@@ -78,7 +78,7 @@ def test_names_that_are_not_utf8_work_and_can_be_printed(tmp_path: Path) -> None
     write_atomic(name, b"x")
     assert read_bytes(name, 1) == b"x"
     assert create_exclusive(name, b"y") is False
-    assert list_names(str(tmp_path)) == ["caf\udce9.jpg"]
+    assert sorted(os.listdir(tmp_path)) == ["caf\udce9.jpg"]
     str(refused(name, 0)).encode("utf-8")
     assert printable("caf\udce9") == "caf\\xe9"
 
@@ -135,8 +135,8 @@ def test_a_killed_writer_leaves_the_old_bytes(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[2]
     assert subprocess.run([sys.executable, "-c", code, path], cwd=root, check=False).returncode == 9
     assert read_bytes(path, 10) == b"old"
-    assert list_names(str(tmp_path)) == ["a"]
-    assert len(os.listdir(tmp_path)) == 2
+    left, name = sorted(os.listdir(tmp_path))
+    assert left.startswith(TEMP_PREFIX) and name == "a"
 
 
 @pytest.mark.parametrize(
@@ -163,8 +163,6 @@ def test_a_file_where_a_folder_should_be_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="Cannot write"):
         write_atomic(str(tmp_path / "file" / "a"), b"")
-    with pytest.raises(RunError, match="readable folder"):
-        list_names(str(tmp_path / "file"))
 
 
 def test_a_file_system_without_hard_links_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,16 +184,6 @@ def test_a_link_whose_answer_was_lost_counts_as_made(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(storage.os, "link", twice)
     assert create_exclusive(str(tmp_path / "a"), b"x") is True
-
-
-def test_existence_and_names(tmp_path: Path) -> None:
-    write_atomic(str(tmp_path / "b"), b"")
-    write_atomic(str(tmp_path / "B"), b"")
-    assert exists(str(tmp_path / "b"))
-    assert not exists(str(tmp_path / "c"))
-    assert not exists(str(tmp_path / "b" / "c"))
-    assert list_names(str(tmp_path)) == ["B", "b"]
-    assert list_names(str(tmp_path / "none")) == []
 
 
 @given(st.binary(max_size=300), st.integers(0, 300))

@@ -1,8 +1,9 @@
 """What a model is: a frozen record read from a TOML file, every field checked."""
 
+import hashlib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,6 +103,16 @@ class ModelRecord:
     outputs: Mapping[str, str]
     softmax: bool
     golden: Path | None
+
+    @property
+    def contract_sha256(self) -> str:
+        """The sha256 of all that decides its results but the weights: preprocessing, crop, labels, outputs."""
+        told = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _TOLD}
+        return hashlib.sha256(repr(sorted(told.items())).encode()).hexdigest()
+
+
+_TOLD = frozenset({"path", "title", "accuracy", "cost", "weaknesses", "weights", "golden"})
+"""Fields of a record that change nothing of its results, and the weights, which have a sha256 of their own."""
 
 
 class _Table:

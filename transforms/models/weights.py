@@ -43,8 +43,12 @@ def cache_dir() -> Path:
     """Return the folder of weights and built graphs that this user's runs share; it may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG specification says to ignore a relative path.
-    root = Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
-    return root / "labelstream"
+    if base and Path(base).is_absolute():
+        return Path(base) / "labelstream"
+    try:
+        return Path.home() / ".cache" / "labelstream"
+    except RuntimeError:  # a container's user without a home
+        return Path(tempfile.gettempdir()) / "labelstream"
 
 
 def find(record: ModelRecord) -> Path:
