@@ -1,21 +1,17 @@
 """Write COCO or JSON lines from a data set, from what is committed. Beam is never loaded."""
 
-import contextlib
 import os
-import stat
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from pipelines.dataset import Dataset
 from pipelines.logs import run_command
 from pipelines.options import DEFAULT_OUTPUT, Parser
-from schemas.errors import RunError, UsageError
+from schemas.errors import UsageError
 from transforms.coco import Categories, Written, write_coco
 from transforms.jsonl import write_jsonl
-from transforms.storage import TEMP_PREFIX, printable
+from transforms.storage import printable, replacing
 
 LAYOUT = {"coco": "annotations/instances.json", "jsonl": "labels.jsonl"}
 """Where importers look for each format in a folder."""
@@ -29,7 +25,7 @@ def export_all(dataset: Dataset, categories: Categories) -> None:
 
 def export(dataset: Dataset, form: str, path: Path, categories: Categories) -> str:
     """Write one format ("coco" or "jsonl") to `path`; return what was written, for a person. Raises RunError."""
-    with replaced(path) as out:
+    with replacing(str(path)) as out:
         if form == "jsonl":
             return f"{write_jsonl(dataset.parts(), out):,} pictures"
         return _told(
@@ -42,40 +38,6 @@ def export(dataset: Dataset, form: str, path: Path, categories: Categories) -> s
                 roots=dataset.roots,
             )
         )
-
-
-@contextlib.contextmanager
-def replaced(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path` when it is complete: a reader sees the old one or the new one.
-
-    Missing folders are made. After an error nothing has changed. Raises RunError when it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=TEMP_PREFIX)
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as out:
-            try:
-                yield out
-                out.flush()
-                os.fsync(out.fileno())
-                # The temporary file is private to this user; others read the export as they read what it replaces.
-                temporary.chmod(_mode(path))
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RunError(f"cannot write {printable(str(path))}: {reason}; what stood there is unharmed") from error
-
-
-def _mode(path: Path) -> int:
-    try:
-        return stat.S_IMODE(path.stat().st_mode)
-    except FileNotFoundError:
-        mask = os.umask(0o077)
-        os.umask(mask)
-        return 0o666 & ~mask
 
 
 def _told(written: Written) -> str:

@@ -6,7 +6,7 @@ surrogate escapes, as everywhere in Python.
 """
 
 # Names are kept exactly as the user wrote them: pathlib drops "./" and a trailing slash.
-# ruff: noqa: PTH103, PTH105, PTH108, PTH114, PTH116, PTH118, PTH120
+# ruff: noqa: PTH101, PTH103, PTH105, PTH108, PTH114, PTH116, PTH118, PTH120, PTH123
 
 import contextlib
 import errno
@@ -15,6 +15,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from schemas.errors import ItemError, RunError
 
@@ -27,10 +28,9 @@ _BLOCK_BYTES = 1 << 20
 # for it and needs one against newline translation.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
-_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 _WHAT_TO_DO = {
-    errno.ENOSPC: "the disk is full: free some space",
+    errno.ENOSPC: "No space left on the disk: free some",
     errno.EDQUOT: "the disk quota is used up: free some space",
     errno.EACCES: "permission denied: give this user the right to write there",
     errno.EPERM: "not permitted there: give this user the right to write there",
@@ -79,15 +79,26 @@ def sha256_of(uri: str) -> str:
     return digest.hexdigest()
 
 
-def write_atomic(path: str, data: bytes) -> None:
-    """Put `data` at `path`, replacing what was there: a reader sees the old bytes or the new ones, never a part.
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` when it is complete: a reader sees the old one or the new one.
 
-    The bytes and the name are on the disk when this returns. Missing folders are made, as in an object store. Raises
-    RunError.
+    The bytes and the name are on the disk when the block ends; after an error nothing has changed. Missing folders are
+    made, as in an object store. Raises RunError.
     """
-    with _writing(path), _temporary(path, data) as temp:
-        os.replace(temp, path)
+    with _writing(path), _temporary(path) as file:
+        yield file
+        _sync(file)
+        with contextlib.suppress(FileNotFoundError):  # who could read the old one can read the new one
+            os.chmod(file.name, stat.S_IMODE(os.stat(path).st_mode))
+        os.replace(file.name, path)
         _sync_folder(path)
+
+
+def write_atomic(path: str, data: bytes) -> None:
+    """Put `data` at `path`; see `replacing`."""
+    with replacing(path) as file:
+        file.write(data)
 
 
 def create_exclusive(path: str, data: bytes) -> bool:
@@ -96,12 +107,14 @@ def create_exclusive(path: str, data: bytes) -> bool:
     Of several callers exactly one gets True, and the file is never seen in part (a hard link gives a complete file its
     name, and fails if the name is taken). Raises RunError, also on file systems without hard links.
     """
-    with _writing(path), _temporary(path, data) as temp:
+    with _writing(path), _temporary(path) as file:
+        file.write(data)
+        _sync(file)
         try:
-            os.link(temp, path)
+            os.link(file.name, path)
         except FileExistsError:
             # A network file system may repeat a link whose answer was lost, and then refuse its own repetition.
-            if os.stat(temp).st_nlink != 2:
+            if os.stat(file.name).st_nlink != 2:
                 return False
         except OSError as error:
             if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
@@ -156,22 +169,23 @@ def _writing(path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _temporary(path: str, data: bytes) -> Iterator[str]:
-    """Give the name of a synced temporary file beside `path` that holds `data`; it is gone afterwards."""
+def _temporary(path: str) -> Iterator[BinaryIO]:
+    """Open a new file beside `path` under a temporary name, which is gone afterwards."""
     folder = os.path.dirname(path) or "."
     os.makedirs(folder, exist_ok=True)
     # Not tempfile: its files are private to this user, and others read the data set too, as the umask allows.
     temp = os.path.join(folder, TEMP_PREFIX + secrets.token_hex(8))
-    fd = os.open(temp, _CREATE_FLAGS, 0o666)
     try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(fd)
-        yield temp
+        with open(temp, "xb") as file:
+            yield file
     finally:
         with contextlib.suppress(FileNotFoundError):  # os.replace took it
             os.unlink(temp)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _sync_folder(path: str) -> None:

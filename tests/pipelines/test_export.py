@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from pipelines.dataset import Dataset
-from pipelines.export import export_all, main, replaced
+from pipelines.export import export_all, main
 from pipelines.logs import run_command
 from schemas.errors import RunError
 from schemas.tables import parquet_bytes
 from tests.builders import LABELS, face, picture, tables
 from transforms.rules import clean
+from transforms.storage import replacing
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_export_all_writes_every_format_into_the_data_set(dataset: Path) -> None
         (["--dataset", "SET", "--output", "x", "--format", "yolo"], 2, "yolo"),
         (["--dataset", "SET", "--outp", "x"], 2, "--output"),  # no abbreviations
         (["--dataset", "SET", "--output", "/dev/null"], 2, "/dev/null"),  # replacing it would be a disaster
-        (["--dataset", "SET", "--output", "SET/images/0.parquet/x.json"], 1, "cannot write"),
+        (["--dataset", "SET", "--output", "SET/images/0.parquet/x.json"], 1, "Cannot write"),
     ],
 )
 def test_mistakes_are_one_line_and_an_exit_code(
@@ -105,19 +106,19 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text("old")
     path.chmod(0o640)
-    with pytest.raises(KeyError), replaced(path) as out:
+    with pytest.raises(KeyError), replacing(str(path)) as out:
         out.write(b"half")
         raise KeyError
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
     assert path.read_text() == "old"
-    with replaced(path) as out:
+    with replacing(str(path)) as out:
         out.write(b"new")
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o640)
 
 
 def test_an_error_while_writing_is_a_run_error(tmp_path: Path) -> None:
     """A full disk is no traceback."""
-    with pytest.raises(RunError, match="No space left"), replaced(tmp_path / "x.json"):
+    with pytest.raises(RunError, match="No space left"), replacing(str(tmp_path / "x.json")):
         raise OSError(28, "No space left on device")
 
 
