@@ -30,7 +30,7 @@ _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXE
 
 
 _WHAT_TO_DO = {
-    errno.ENOSPC: "No space left on the disk: free some",
+    errno.ENOSPC: "the disk is full (No space left on device): free some space",
     errno.EDQUOT: "the disk quota is used up: free some space",
     errno.EACCES: "permission denied: give this user the right to write there",
     errno.EPERM: "not permitted there: give this user the right to write there",
