@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import options as shared
 from pipelines.logs import configure, log, run_command
+from pipelines.memory import give_back, share_heaps
 from schemas.errors import RunError, UsageError
 from schemas.vocabulary import label_order
 
@@ -130,6 +131,7 @@ def main(argv: Sequence[str]) -> int:
     started = time.monotonic()
     options, beam_arguments = shared.read(parser(), argv)
     configure(options.log_format)
+    share_heaps()
     if options.runner.lower() == "directrunner":
         options.runner = "DirectRunner"
     else:
@@ -217,6 +219,7 @@ def _annotate(
             for manifest in epochs.run_epochs(dataset, planner, run_plan, identity, progress.draw):
                 run.add(manifest)
                 progress.committed(manifest)
+                give_back()
             stopped = stopping.stop_requested()
         return _finish(options, dataset, run, listing.skipped, configuration, stopped)
 
