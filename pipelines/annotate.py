@@ -306,7 +306,7 @@ def _runner(
     threading.Thread(target=warm_up, daemon=True).start()
 
     def run(plan: "Plan") -> None:
-        from pipelines.flow import Settings
+        from pipelines.flow import CPU_BATCHES, GPU_BATCHES, Settings
         from pipelines.runners import pipeline_options, run_plan
         from transforms.decode import CPU_ROOM, GPU_ROOM
         from transforms.models.runtime import resolve_device
@@ -320,7 +320,7 @@ def _runner(
             classifier=options.classifier,
             configuration=configuration,
             labels=identity.labels,
-            batch_pictures=64 if on_cpu else 512,
+            batch=CPU_BATCHES if on_cpu else GPU_BATCHES,
             room=CPU_ROOM if on_cpu else GPU_ROOM,
             metadata={
                 "version": identity.version,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.dataset import Dataset
-from pipelines.flow import batches
+from pipelines.flow import CPU_BATCHES, batches
 from pipelines.planning import Plan, Planner, Roots
 from transforms.source import list_inputs
 
@@ -72,7 +72,7 @@ def test_batches_cover_a_plan_whatever_the_workers(home: Dataset, tmp_path: Path
     folder = write(tmp_path / "in", **{f"p{number:02d}": bytes([number]) * (number + 1) for number in range(40)})
     plan = planner(home, folder).next(1)
     assert plan is not None
-    cut = batches(plan, 64)
+    cut = batches(plan, CPU_BATCHES)
     assert [item for batch in cut for item in batch.items] == list(plan.items)
     assert max(len(batch.items) for batch in cut) == 4
 
