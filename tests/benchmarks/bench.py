@@ -307,8 +307,11 @@ def _export(files: Sequence[Path], rounds: int) -> Table:
     return Table("Exports (COCO and JSON lines)", ("", "seconds: median (range)"), [("all", spread(seconds, 3))])
 
 
-def whole_process(words: Sequence[str]) -> tuple[float, float]:
-    """Run a command to its end; return its seconds and its peak memory in MB, children included."""
+def whole_process(words: Sequence[str], out: Path | None = None) -> tuple[float, float]:
+    """Run a command to its end; return its seconds and its peak memory in MB, children included.
+
+    `out` is its data set, where it would leave the details of an error.
+    """
     started = time.perf_counter()
     with tempfile.TemporaryFile() as said:
         running = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
@@ -316,7 +319,10 @@ def whole_process(words: Sequence[str]) -> tuple[float, float]:
         running.returncode = os.waitstatus_to_exitcode(status)
         if running.returncode:
             said.seek(0)
-            raise SystemExit(f"{' '.join(words)} ended with {running.returncode}:\n{said.read().decode()[-2000:]}")
+            told = said.read().decode(errors="replace")[-2000:]
+            for details in out.glob("_tmp/last-error.txt") if out else ():  # the folder goes with this process
+                told += details.read_text(errors="replace")[-8000:]
+            raise SystemExit(f"{' '.join(words)} ended with {running.returncode}:\n{told}")
     return time.perf_counter() - started, peak_mb(used)
 
 
@@ -337,7 +343,7 @@ def memory(options: argparse.Namespace) -> None:
     for count in (100, options.memory_pictures):
         told, folder = inputs.variants(count, 320, 640)
         with tempfile.TemporaryDirectory(prefix="labelstream-bench-") as out:
-            seconds, peak = whole_process(annotate_words(folder, Path(out) / "out"))
+            seconds, peak = whole_process(annotate_words(folder, Path(out) / "out"), Path(out) / "out")
         peaks.append(peak)
         rows.append((told, f"{peak:.0f}", f"{seconds:.1f}"))
     growth = peaks[1] - peaks[0]

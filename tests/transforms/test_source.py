@@ -251,17 +251,23 @@ def test_relative_lines_are_looked_up_in_the_working_folder_then_beside_the_list
 
 def test_a_line_that_names_nothing_is_an_item_that_fails(here: Path) -> None:
     make("x.jpg")
-    Path("list.txt").write_bytes(b"gone.jpg\nx.jpg\n*.png\n/no/where.jpg\na\0b\ncaf\xe9.jpg\n")
+    Path("list.txt").write_bytes(b"gone.jpg\nx.jpg\n*.png\n/no/where.jpg\ncaf\xe9.jpg\n")
     found = files("@list.txt")
     assert [f.file_name for f in found if f.size == UNREADABLE] == [
         "gone.jpg",
         "*.png",
         "where.jpg",
-        "a\0b",
         "caf\udce9.jpg",
     ]
     with pytest.raises(ItemError, match=r"gone\.jpg is not there"):
         read_bytes(found[0].uri, 10)
+
+
+def test_a_list_that_is_no_text_is_an_error(here: Path) -> None:
+    """A picture named as a list, by mistake, would otherwise be a thousand odd names."""
+    Path("list.txt").write_bytes(b"x.jpg\na\0b\n")
+    with pytest.raises(UsageError, match="not a text"):
+        list_inputs(["@list.txt"], None)
 
 
 def test_an_empty_list_is_an_error_and_a_piped_list_is_read(here: Path) -> None:
