@@ -1,4 +1,4 @@
-"""Label pictures: `python -m pipelines.annotate --runner=DirectRunner --input photos/ --output out/`.
+"""Label pictures and videos: `python -m pipelines.annotate --runner=DirectRunner --input photos/ --output out/`.
 
 Finds faces, labels the expression that each shows, and writes Parquet tables, COCO and JSON lines. Run it again and
 only what is new is done.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines import options as shared
 from pipelines.logs import configure, log, run_command
 from pipelines.memory import give_back, share_heaps
+from pipelines.recipe import effective, with_recipe
 from schemas.errors import RunError, UsageError
 from schemas.vocabulary import label_order
 
@@ -27,14 +28,18 @@ if TYPE_CHECKING:
     from pipelines.epochs import Identity, RunPlan
     from pipelines.planning import Plan
     from pipelines.summary import Run
+    from transforms.models.classifiers import Classifier
+    from transforms.models.detectors import Detector
     from transforms.source import Listing
 
 EPILOG = """\
 examples:
   python -m pipelines.annotate --runner=DirectRunner
   python -m pipelines.annotate --runner=DirectRunner --input photos/ --input 'more/*.jpg' --output out/
+  python -m pipelines.annotate --input clips/ --input photos/ --fps 5 --output out/
   python -m pipelines.annotate --input crops/ --detector none --classifier mini-xception --output fer/
   python -m pipelines.annotate --input photos/ --output out/ --retry-failed
+  python -m pipelines.annotate --recipe run.toml --limit 100 --dry-run
 
 exit codes: 0 done; 1 every new item failed, more failed than --max-failure-rate allows, or the run could not go on;
 2 misuse. What is committed is never harmed: run the same command again to go on.
@@ -91,6 +96,15 @@ def parser() -> shared.Parser:
         metavar="PX",
         help="least long side of a face's box, in pixels of the full picture; smaller ones are only counted",
     )
+    videos = made.add_argument_group("videos (without these options every frame is labelled)")
+    frames = videos.add_mutually_exclusive_group()
+    frames.add_argument(
+        "--fps",
+        type=shared.fps,
+        metavar="N",
+        help="label at most N frames a second, those nearest to equal steps of time: 5, 0.5, 1/3",
+    )
+    frames.add_argument("--keyframes", action="store_true", help="label the first frame and each key frame: fast")
     rows = made.add_argument_group("what is kept")
     rows.add_argument(
         "--duplicates",
@@ -122,6 +136,19 @@ def parser() -> shared.Parser:
     run.add_argument(
         "--new-configuration", action="store_true", help="go on with a data set that was made with other options"
     )
+    run.add_argument(
+        "--limit", type=shared.whole(1), metavar="N", help="do at most N items in this run; the next one goes on there"
+    )
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would be done, the expected time and disk, and what is missing; write nothing",
+    )
+    run.add_argument(
+        "--recipe",
+        metavar="FILE",
+        help="options in TOML, as `fps = 5`; the command line wins. What a run used is kept in report/recipe.toml",
+    )
     shared.add_shared(run, "epoch-items", "max-bytes", "max-pixels", "max-failure-rate", "log-format")
     return made
 
@@ -129,7 +156,8 @@ def parser() -> shared.Parser:
 def main(argv: Sequence[str]) -> int:
     """Run the job; return its exit code."""
     started = time.monotonic()
-    options, beam_arguments = shared.read(parser(), argv)
+    arguments = parser()
+    options, beam_arguments = shared.read(arguments, with_recipe(arguments, argv))
     configure(options.log_format)
     share_heaps()
     if options.runner.lower() == "directrunner":
@@ -139,7 +167,10 @@ def main(argv: Sequence[str]) -> int:
     inputs = options.input or [_samples()]
     output = Path(options.output)
     _require_output(output)
-    return _annotate(options, beam_arguments, inputs, output, started)
+    if options.dry_run:
+        return _dry_run(options, inputs, output)
+    recipe = effective(arguments, options, beam_arguments)
+    return _annotate(options, beam_arguments, inputs, output, recipe, started)
 
 
 def _require_runner(name: str) -> None:
@@ -182,8 +213,36 @@ def _require_output(output: Path) -> None:
         raise UsageError(f"--output {output} cannot be used: {error.strerror}") from None
 
 
+def _dry_run(options: argparse.Namespace, inputs: list[str], output: Path) -> int:
+    """Tell what a run would do. Wrong options, missing weights and a missing device are errors here as there."""
+    from pipelines import dry_run, epochs
+    from pipelines.configuration import require_same
+    from pipelines.planning import Planner
+    from transforms.source import list_inputs
+
+    listing = list_inputs(inputs, exclude=str(output))
+    with dry_run.looked_at(output) as dataset:
+        before = epochs.standing_configuration(dataset)
+        if before is None:
+            _require_files(listing, inputs)
+        configuration, _, models = _configure(options, None if options.new_configuration else before)
+        if not options.new_configuration:
+            require_same(before, configuration.told(), str(output))
+        planner = Planner(
+            dataset, listing.files, configuration.told(), epoch_items=1, retry_failed=options.retry_failed
+        )
+        work = dry_run.survey(planner, options.limit)
+        print(*dry_run.tell(work, listing, output, configuration, models), sep="\n", flush=True)
+    return 0
+
+
 def _annotate(
-    options: argparse.Namespace, beam_arguments: list[str], inputs: list[str], output: Path, started: float
+    options: argparse.Namespace,
+    beam_arguments: list[str],
+    inputs: list[str],
+    output: Path,
+    recipe: bytes,
+    started: float,
 ) -> int:
     from pipelines import epochs
     from pipelines.configuration import require_same
@@ -191,14 +250,16 @@ def _annotate(
     from pipelines.planning import Planner
     from pipelines.progress import Progress
     from pipelines.summary import Run
-    from transforms import stopping
+    from schemas.layout import RECIPE
+    from transforms import clock, stopping
     from transforms.source import list_inputs
+    from transforms.storage import write_atomic
 
     listing = list_inputs(inputs, exclude=str(output))
     if not is_dataset(output):
         _require_files(listing, inputs)
     before = epochs.standing_configuration(Dataset(output)) if is_dataset(output) else None
-    configuration, models = _configure(options, None if options.new_configuration else before)
+    configuration, models, _ = _configure(options, None if options.new_configuration else before)
     identity = epochs.Identity(version(), tuple(models["classifier"]["labels"]), models, configuration.hash)
     now = configuration.told()
     with epochs.one_writer(output):
@@ -209,13 +270,20 @@ def _annotate(
         else:
             require_same(epochs.standing_configuration(dataset), now, str(output))
         epochs.collect_garbage(dataset)
+        write_atomic(str(output / RECIPE), recipe)
+        clock.reset()
         planner = Planner(
-            dataset, listing.files, now, epoch_items=options.epoch_items, retry_failed=options.retry_failed
+            dataset,
+            listing.files,
+            now,
+            epoch_items=options.epoch_items,
+            retry_failed=options.retry_failed,
+            limit=options.limit,
         )
         run_plan = _runner(options, beam_arguments, configuration, identity)
         run = Run(started)
         count = partial(_count, inputs, output)
-        with epochs.stop_on_signals(), Progress(count) as progress:
+        with epochs.stop_on_signals(), Progress(count, lambda: planner.more_items) as progress:
             for manifest in epochs.run_epochs(dataset, planner, run_plan, identity, progress.draw):
                 run.add(manifest)
                 progress.committed(manifest)
@@ -242,11 +310,14 @@ def _require_files(listing: "Listing", inputs: list[str]) -> None:
     listing.files = chain([first], listing.files)
 
 
-def _configure(options: argparse.Namespace, before: dict[str, Any] | None) -> tuple["Configuration", dict[str, Any]]:
-    """Return the configuration, and the models as a manifest tells them; loads and checks the models."""
+def _configure(
+    options: argparse.Namespace, before: dict[str, Any] | None
+) -> tuple["Configuration", dict[str, Any], tuple["Detector", "Classifier"]]:
+    """Return the configuration, the models as a manifest tells them, and the models, loaded and checked."""
     from pipelines.configuration import Configuration
     from transforms.models.registry import default_detector, shared_classifier, shared_detector
     from transforms.models.runtime import resolve_device
+    from transforms.sampling import ALL, KEYFRAMES
     from validation.suites import VERSION
 
     if options.detector is None:
@@ -266,6 +337,8 @@ def _configure(options: argparse.Namespace, before: dict[str, Any] | None) -> tu
     configuration = Configuration(
         detector=_chosen(options.detector),
         classifier=_chosen(options.classifier),
+        landmarks=None,
+        frames=KEYFRAMES if options.keyframes else str(options.fps or ALL),
         tta=options.tta,
         detect_size=options.detect_size,
         detect_threshold=options.detect_threshold,
@@ -285,7 +358,7 @@ def _configure(options: argparse.Namespace, before: dict[str, Any] | None) -> tu
             "labels": list(classifier.labels),
         },
     }
-    return configuration, models
+    return configuration, models, (detector, classifier)
 
 
 def _chosen(name_or_path: str) -> "ModelChoice":

@@ -10,6 +10,9 @@ from typing import Any
 
 from schemas.errors import UsageError
 
+NEWER: dict[str, Any] = {"landmarks": None, "frames": "all"}
+"""What the configurations of earlier versions did not tell, with what held then."""
+
 
 @dataclass(frozen=True)
 class ModelChoice:
@@ -22,10 +25,16 @@ class ModelChoice:
 
 @dataclass(frozen=True)
 class Configuration:
-    """The options that change results. `detect_size` is null for full size, `detect_threshold` for the record's own."""
+    """The options that change results.
+
+    `detect_size` is null for full size, `detect_threshold` for the record's own, `landmarks` for the detector's five.
+    `frames` says which frames of a video are taken, as `transforms.sampling.pick` reads it.
+    """
 
     detector: ModelChoice
     classifier: ModelChoice
+    landmarks: ModelChoice | None
+    frames: str
     tta: str
     detect_size: int | None
     detect_threshold: float | None

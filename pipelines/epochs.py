@@ -14,8 +14,9 @@ from typing import Any, TextIO
 
 import polars as pl
 
+from pipelines.configuration import NEWER
 from pipelines.dataset import Dataset, Manifest
-from pipelines.planning import Plan, Planner, pending, still_holds
+from pipelines.planning import Plan, Planner, broken_videos, pending, still_holds
 from schemas.errors import RunError, UsageError
 from schemas.layout import EXPORTS, MANIFESTS, PLANS, REPORT, SHARD_NAME, TEMPORARY, epoch_file
 from schemas.reasons import Outcome
@@ -147,11 +148,7 @@ def _commit(dataset: Dataset, plan: Plan, identity: Identity, seconds: float) ->
     for file in files:
         tables.setdefault(file.pop("table"), []).append(file)
     outcomes = _outcomes(dataset.path, tables)
-    if sum(outcomes.values()) != plan.size:
-        raise RunError(
-            f"epoch {plan.epoch} planned {plan.size} items and has {sum(outcomes.values())} ({outcomes}): nothing "
-            "of it was committed; run again, and report this as a defect if it stays"
-        )
+    broken = _require_whole(dataset.path, tables, plan, outcomes)
     told = {
         "epoch": plan.epoch,
         "version": identity.version,
@@ -160,9 +157,10 @@ def _commit(dataset: Dataset, plan: Plan, identity: Identity, seconds: float) ->
         "models": identity.models,
         "labels": identity.labels,
         "roots": [{"number": root.number, "name": root.name, "marks": root.marks} for root in plan.roots],
-        "items": plan.size,
+        "items": sum(outcomes.values()),
         "outcomes": outcomes,
         "supersedes": plan.supersedes,
+        "unfinished": {key: None if key in broken else pts for key, pts in plan.unfinished.items()},
         "tables": tables,
         "seconds": round(seconds, 3),
         "committed_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -194,6 +192,32 @@ def _outcomes(output: Path, tables: dict[str, list[dict[str, Any]]]) -> dict[str
     return {str(outcome): failed if outcome is Outcome.FAILED else counted.get(outcome, 0) for outcome in Outcome}
 
 
+def _require_whole(
+    output: Path, tables: dict[str, list[dict[str, Any]]], plan: Plan, outcomes: dict[str, int]
+) -> set[str]:
+    """Raise `RunError` where something planned is in no table; return the keys of the videos that failed.
+
+    A picture has exactly one row. A video has a row for each planned frame, or it has failed.
+    """
+    paths = {name: [str(output / file["path"]) for file in tables[name]] for name in ("images", "failures")}
+    frames = pl.scan_parquet(paths["images"], glob=False).filter(pl.col("frame_index").is_not_null())
+    counted = dict(frames.group_by("item_key").len().collect().iter_rows())
+    keys = pl.scan_parquet(paths["failures"], glob=False).select("item_key").collect()["item_key"]
+    failed = set(keys)
+    videos = plan.videos
+    of_videos = sum(counted.values()) + keys.is_in(list(videos)).sum()
+    pictures = sum(outcomes.values()) - of_videos
+    short = [key for key, most in videos.items() if key not in failed and not 0 < counted.get(key, 0) >= (most or 0)]
+    over = [key for key, most in videos.items() if most is not None and counted.get(key, 0) > most]
+    if pictures != plan.pictures or short or over:
+        raise RunError(
+            f"epoch {plan.epoch} planned {plan.pictures} pictures and has {pictures} ({outcomes}), and of "
+            f"{len(videos)} videos {len(short) + len(over)} have not their planned frames: nothing of it was "
+            "committed; run again, and report this as a defect if it stays"
+        )
+    return failed & broken_videos(pl.scan_parquet(paths["failures"], glob=False))
+
+
 def collect_garbage(dataset: Dataset) -> None:
     """Remove what a killed run left behind: unfinished files, and shards that no manifest lists.
 
@@ -212,7 +236,7 @@ def collect_garbage(dataset: Dataset) -> None:
 def abandon_other_plan(dataset: Dataset, configuration: dict[str, Any]) -> None:
     """Remove a killed run's plan that was made under another configuration; the caller holds the lock."""
     plan = pending(dataset)
-    if plan is not None and plan.configuration != configuration:
+    if plan is not None and NEWER | plan.configuration != configuration:
         (dataset.path / epoch_file(PLANS, plan.epoch)).unlink()
 
 
@@ -220,5 +244,5 @@ def standing_configuration(dataset: Dataset) -> dict[str, Any] | None:
     """Return the configuration of the last plan or commit, or None for a new data set."""
     plan = pending(dataset)
     if plan is not None:
-        return plan.configuration
-    return dict(dataset.manifests[-1].told["configuration"]) if dataset.manifests else None
+        return NEWER | plan.configuration
+    return NEWER | dataset.manifests[-1].told["configuration"] if dataset.manifests else None

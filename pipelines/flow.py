@@ -8,7 +8,7 @@ from typing import Any
 import apache_beam as beam
 
 from pipelines.configuration import Configuration
-from pipelines.planning import Plan
+from pipelines.planning import Plan, items_of
 from schemas.records import Failure, PlannedItem
 from schemas.tables import CROPS, TABLES, Tables
 from transforms.align import Align
@@ -81,19 +81,33 @@ def load_classifier(settings: Settings) -> Classifier:
 
 
 def batches(plan: Plan, wanted: BatchSize) -> list[PlannedBatch]:
-    """Cut a plan into batches. The cut depends on the plan alone, never on the workers; copies stay together."""
-    size = max(4, min(wanted.pictures, len(plan.items) // wanted.batches))
+    """Cut a plan into batches. The cut depends on the plan alone, never on the workers; copies stay together.
+
+    A clip is a batch of its own; a video's clips share a shard, where they become one video again.
+    """
+    pictures = sum(item.clip is None for item in plan.items)
+    size = max(4, min(wanted.pictures, pictures // wanted.batches))
     cut: list[PlannedBatch] = []
-    for items in _runs(plan.items, size):
-        by_shard: dict[int, list[PlannedItem]] = {}
-        for item in items:
-            by_shard.setdefault(item.ref.number // SHARD_ITEMS, []).append(item)
-        cut += [PlannedBatch(shard, tuple(part)) for shard, part in by_shard.items()]
+    for shard, items in enumerate(_shards(plan.items)):
+        stills = tuple(item for item in items if item.clip is None)
+        cut += [PlannedBatch(shard, stills[start : start + size]) for start in range(0, len(stills), size)]
+        cut += [PlannedBatch(shard, (item,)) for item in items if item.clip is not None]
     return cut
 
 
-def _runs(items: tuple[PlannedItem, ...], size: int) -> Iterator[tuple[PlannedItem, ...]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
+def _shards(items: tuple[PlannedItem, ...]) -> Iterator[list[PlannedItem]]:
+    """Yield the items of each shard."""
+    shard: list[PlannedItem] = []
+    size = 0
+    for item in items:
+        same_video = bool(shard) and item.clip is not None and shard[-1].ref.key == item.ref.key
+        if size >= SHARD_ITEMS and not same_video:
+            yield shard
+            shard, size = [], 0
+        shard.append(item)
+        size += items_of(item)
+    if shard:
+        yield shard
 
 
 def _failed_rows(failed: tuple[int, Failure], labels: tuple[str, ...]) -> tuple[int, Tables]:
@@ -114,7 +128,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, settings: Settings) -> None:
         | "Spread over workers" >> beam.Reshuffle().with_output_types(PlannedBatch)
     )
     decoded = planned | "Decode" >> Decode(
-        chosen.max_bytes, chosen.max_pixels, reduce_to(chosen.detect_size), settings.room
+        chosen.max_bytes, chosen.max_pixels, reduce_to(chosen.detect_size), chosen.frames, settings.room
     )
     detected = decoded.batches | "Detect" >> Detect(detector, min_face_px)
     aligned = detected.batches | "Align" >> Align(classifier, chosen.crops)

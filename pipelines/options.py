@@ -7,6 +7,7 @@ would drop it with a warning.
 import argparse
 import difflib
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 from schemas.errors import UsageError
@@ -62,6 +63,16 @@ def share(text: str) -> float:
     return number
 
 
+def fps(text: str) -> Fraction:
+    """Read frames a second, for argparse."""
+    from transforms.sampling import read_fps
+
+    try:
+        return read_fps(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def detect_size(text: str) -> int | None:
     """Read `--detect-size`: a long side in pixels, or `full`."""
     return None if text == "full" else whole(32, 65_535)(text)
@@ -100,13 +111,13 @@ _SHARED: dict[str, dict[str, Any]] = {
         "type": whole(1),
         "default": 256 * 2**20,
         "metavar": "N",
-        "help": "largest file that is read, in bytes; a larger one is a failed item",
+        "help": "largest picture file that is read, in bytes; a larger one is a failed item. Videos are read in parts",
     },
     "max-pixels": {
         "type": whole(1),
         "default": 64_000_000,
         "metavar": "N",
-        "help": "largest picture that is decoded, in pixels, told from its header; a larger one is a failed item",
+        "help": "largest picture or frame that is decoded, in pixels, told from its header; a larger one fails",
     },
     "max-failure-rate": {
         "type": share,

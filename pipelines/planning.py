@@ -10,7 +10,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from pipelines.dataset import Dataset, Manifest, read_json
 from schemas.errors import ItemError
 from schemas.layout import PLANS
 from schemas.reasons import Duplicates, Outcome
-from schemas.records import ImageRef, PlannedItem, Standing, item_key
+from schemas.records import Clip, ImageRef, PlannedItem, Standing, image_id, item_key
 from transforms.batch import planned_item
 from transforms.source import UNREADABLE, InputFile
 from transforms.storage import printable, sha256_of
+from transforms.video_index import CLIP_FRAMES, Stopped, clips, index_of, video_kind
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,25 @@ class Plan:
     supersedes: tuple[str, ...]
 
     @property
-    def size(self) -> int:
-        """How many items the plan covers, copies included."""
-        return sum(len(item.refs()) for item in self.items)
+    def pictures(self) -> int:
+        """How many pictures the plan covers, copies included; those of a video too."""
+        return sum(len(item.refs()) - (item.clip is not None) for item in self.items)
+
+    @property
+    def videos(self) -> dict[str, int | None]:
+        """The keys of the videos of which the plan covers frames, and how many; null where only decoding tells."""
+        frames: dict[str, int | None] = {}
+        for item in self.items:
+            if item.clip is not None:
+                before = frames.get(item.ref.key, 0)
+                frames[item.ref.key] = before + len(item.clip.pts) if item.clip.listed and before is not None else None
+        return frames
+
+    @property
+    def unfinished(self) -> dict[str, int | None]:
+        """The keys of these videos, each with the PTS behind which a later plan goes on; null where none does."""
+        last = {item.ref.key: item.clip for item in self.items if item.clip is not None}
+        return {key: None if clip.last else clip.pts[-1] for key, clip in last.items()}
 
     def to_json(self) -> bytes:
         """Return the plan as the JSON file that makes it durable."""
@@ -70,12 +87,24 @@ class Plan:
         )
 
 
+def items_of(item: PlannedItem) -> int:
+    """Return how many items the planned one covers: a picture and its copies, or a clip's frames."""
+    return len(item.refs()) if item.clip is None else max(1, len(item.clip.pts))
+
+
+def broken_videos(failures: pl.LazyFrame) -> set[str]:
+    """Return the keys of the items behind whose failure nothing more can be read."""
+    ends = (pl.col("step").cast(pl.String) == "decode") & (pl.col("error") != "missing_frames")
+    return set(failures.filter(ends).select("item_key").collect()["item_key"])
+
+
 class Committed:
     """What the data set already holds, compactly: about 200 bytes a file, and as much for the copies' index.
 
     `names` maps (root, file_name) to the item's key, `failed` the keys of failed items to their attempts, `standing`
     the content of each picture to the row that stands for it, `sizes` are those pictures' file sizes in bytes.
-    `orphaned` are the keys of duplicates whose picture has gone.
+    `orphaned` are the keys of duplicates whose picture has gone. `unfinished` maps the keys of videos of which frames
+    are still to be planned to the last PTS that is committed.
     """
 
     def __init__(self, dataset: Dataset, keep_contents: bool) -> None:
@@ -86,6 +115,7 @@ class Committed:
         self.standing: dict[bytes, Standing] = {}
         self.sizes: set[int] = set()
         self.orphaned: set[bytes] = set()
+        self.unfinished: dict[str, int] = {}
         self._learn_all()
 
     def add(self, manifest: Manifest) -> None:
@@ -95,8 +125,9 @@ class Committed:
             for key in superseded:
                 del self.failed[key]
             self._learn(Dataset.of(self.dataset.path, [manifest]))
+            self._learn_unfinished(manifest)
         else:
-            for known in (self.names, self.failed, self.standing, self.sizes, self.orphaned):
+            for known in (self.names, self.failed, self.standing, self.sizes, self.orphaned, self.unfinished):
                 known.clear()
             self._learn_all()
 
@@ -114,15 +145,26 @@ class Committed:
         wanted = [key for key in keys if not self.attempts(key)]
         if not wanted:
             return set()
-        mine = self.dataset.scan("images").filter(pl.col("item_key").is_in(wanted)).select("image_id")
-        return set(mine.collect()["image_id"])
+        mine = self.dataset.scan("images").filter(pl.col("item_key").is_in(wanted)).select(_STANDS)
+        return set(mine.collect()["stands"])
 
     def _learn_all(self) -> None:
         self._learn(self.dataset)
-        images = self.dataset.scan("images").select("item_key", "image_id", "duplicate_of")
+        for manifest in self.dataset.manifests:
+            self._learn_unfinished(manifest)
+        images = self.dataset.scan("images").select("item_key", "duplicate_of", _STANDS)
         copies = images.filter(pl.col("duplicate_of").is_not_null())
-        orphans = copies.join(images, left_on="duplicate_of", right_on="image_id", how="anti").collect()
+        orphans = copies.join(images, left_on="duplicate_of", right_on="stands", how="anti").collect()
         self.orphaned.update(map(bytes.fromhex, orphans["item_key"]))
+
+    def _learn_unfinished(self, manifest: Manifest) -> None:
+        for key in manifest.told["supersedes"]:
+            self.unfinished.pop(key, None)
+        for key, pts in manifest.told.get("unfinished", {}).items():
+            if pts is None:
+                self.unfinished.pop(key, None)
+            else:
+                self.unfinished[key] = pts
 
     def _learn(self, dataset: Dataset) -> None:
         images, failures = dataset.scan("images"), dataset.scan("failures")
@@ -130,15 +172,20 @@ class Committed:
         for root, file_name, key, attempts in failures.select([*columns, "attempts"]).collect().iter_rows():
             self.names[_name(root, file_name)] = bytes.fromhex(key)
             self.failed[bytes.fromhex(key)] = attempts
-        for root, file_name, key in images.select(columns).collect().iter_rows():
+        for root, file_name, key in images.select(columns).unique(maintain_order=True).collect().iter_rows():
             self.names[_name(root, file_name)] = bytes.fromhex(key)
         if not self.keep_contents:
             return
-        standing = images.filter((pl.col("outcome") != Outcome.DUPLICATE) & pl.col("video_id").is_null())
-        wanted = standing.select("sha256", "image_id", "width", "height", "size_bytes").collect()
-        for sha256, image, width, height, size in wanted.iter_rows():
+        standing = images.filter(pl.col("outcome") != Outcome.DUPLICATE)
+        wanted = standing.select("sha256", _STANDS, "width", "height", "size_bytes")
+        one = wanted.unique(["sha256", "stands"], keep="first", maintain_order=True).collect()
+        for sha256, image, width, height, size in one.iter_rows():
             self.standing.setdefault(bytes.fromhex(sha256), Standing(image, width, height))
             self.sizes.add(size)
+
+
+_STANDS = pl.coalesce("video_id", "image_id").alias("stands")
+"""What a copy names as the one it is a duplicate of: a picture, or a whole video."""
 
 
 def _name(root: int, file_name: str) -> bytes:
@@ -209,6 +256,16 @@ def _upwards(path: str) -> Iterator[str]:
 class _Candidate:
     ref: ImageRef
     supersedes: str | None  # the key of the item whose rows it replaces
+    sha256: str  # '' for a picture: its bytes are read only if there may be copies
+    clip: Clip | None  # also null for a video that is a copy of another
+
+
+def _shortened(one: _Candidate, most: int) -> _Candidate:
+    """Return the candidate with at most `most` frames; a later run goes on behind them."""
+    if one.clip is None or len(one.clip.pts) <= most:
+        return one
+    cut = {name: getattr(one.clip, name)[:most] for name in ("pts", "frames", "starts")}
+    return replace(one, clip=replace(one.clip, **cut, last=False, error="", message=""))
 
 
 class Planner:
@@ -222,13 +279,20 @@ class Planner:
         *,
         epoch_items: int,
         retry_failed: bool,
+        limit: int | None = None,
     ) -> None:
+        """`limit` is how many items are planned in all; null for no limit."""
         self.dataset = dataset
         self.configuration = configuration
         self.epoch_items = epoch_items
         self.retry_failed = retry_failed
         self.find_copies = configuration["duplicates"] == Duplicates.EXACT
         self.committed = Committed(dataset, self.find_copies)
+        self.left = limit
+        self.more_items = 0  # what the videos seen so far have over one item a file
+        self.plans = 0
+        self.planned_videos: set[str] = set()  # sha256 of those of which the coming plan has the first clip
+        self.taken_back: list[str] = []  # keys of changed files, whose rows the coming plan supersedes
         self.roots = Roots(dataset)
         self.announced = len(self.roots.known)
         self.candidates = self._candidates(files)
@@ -236,18 +300,26 @@ class Planner:
     def next(self, epoch: int) -> Plan | None:
         """Return the plan of the next epoch, or None when nothing is left to do."""
         chosen: list[_Candidate] = []
-        for group in self.candidates:
+        self.plans += 1
+        self.planned_videos.clear()
+        self.taken_back.clear()
+        items = 0
+        most = self.epoch_items if self.left is None else min(self.epoch_items, self.left)
+        while items < most and (group := next(self.candidates, None)):
+            if self.left is not None:
+                group = [_shortened(one, self.left - items) for one in group]
             chosen += group
-            if len(chosen) >= self.epoch_items:
-                break
+            items += sum(1 if one.clip is None else max(1, len(one.clip.pts)) for one in group)
         if not chosen:
             return None
+        if self.left is not None:
+            self.left = max(0, self.left - items)
         refs = [ImageRef(**{**asdict(one.ref), "number": number}) for number, one in enumerate(chosen)]
         supersedes = sorted({one.supersedes for one in chosen if one.supersedes})
         fresh = tuple(self.roots.known[self.announced :])
         self.announced = len(self.roots.known)
         gone = self.committed.pictures_of(supersedes)
-        return Plan(epoch, self.configuration, fresh, tuple(self._items(refs, gone)), tuple(supersedes))
+        return Plan(epoch, self.configuration, fresh, tuple(self._items(chosen, refs, gone)), tuple(supersedes))
 
     def adopt(self, plan: Plan) -> None:
         """Take over the roots of a plan that an earlier run left unfinished; call it before `next`."""
@@ -267,38 +339,86 @@ class Planner:
                 known, before = root, self.committed.key_of(root.number, file_name)
                 key = item_key(root.number, file_name, file.size, str(file.mtime_ns))
             attempts = self.committed.attempts(key)
-            if before == key and not (attempts and self.retry_failed) and not self._is_orphan(key):
+            goes_on = before == key and key in self.committed.unfinished
+            if before == key and not goes_on and not (attempts and self.retry_failed) and not self._is_orphan(key):
                 continue
             ref = ImageRef(0, key, known.number, file.uri, file_name, file.size, file.mtime_ns, attempts)
-            group = [_Candidate(ref, before)]
-            if before and before != key:
-                group += self._copies_of(before)
-            yield group
+            copies = list(self._copies_of(before)) if before and before != key else []
+            for candidate in self._parts(ref, None if goes_on else before):
+                yield [candidate, *copies]
+                copies = []
+
+    def _parts(self, ref: ImageRef, supersedes: str | None) -> Iterator[_Candidate]:
+        """Yield the file as it is planned: a picture whole, a video clip by clip, as far as it can be read."""
+        try:
+            kind = video_kind(ref.uri, self.configuration["max_pixels"]) if ref.size > 0 else None
+            if kind is None:
+                yield _Candidate(ref, supersedes, "", None)
+            else:
+                yield from self._clips(ref, supersedes, kind)
+        except Stopped:
+            return
+
+    def _clips(self, ref: ImageRef, supersedes: str | None, kind: str) -> Iterator[_Candidate]:
+        sha256 = self._sha256(ref)
+        if self.find_copies and sha256 and self._is_copy(sha256, ref):
+            yield _Candidate(ref, supersedes, sha256, None)
+            return
+        index = index_of(ref.uri, kind, self.configuration["max_pixels"])
+        after = self.committed.unfinished.get(ref.key) if supersedes is None else None
+        plan = self.plans
+        most = min(CLIP_FRAMES, self.epoch_items)
+        planned = list(clips(index, self.configuration["frames"], most=most, after=after))
+        self.more_items += sum(len(clip.pts) for clip in planned) - 1
+        for clip in planned:
+            if self.plans != plan and ref.key not in self.committed.unfinished:
+                return  # it broke in an earlier epoch
+            plan = self.plans
+            if after is None:
+                self.planned_videos.add(sha256)
+            yield _Candidate(ref, supersedes, sha256, clip)
+            after, supersedes = clip.pts[-1] if clip.pts else 0, None
+
+    def _is_copy(self, sha256: str, ref: ImageRef) -> bool:
+        """Tell whether another video of the same bytes stands, or is planned just now."""
+        if sha256 in self.planned_videos:
+            return True
+        stands = self.committed.standing.get(bytes.fromhex(sha256))
+        if stands is None or stands.image_id == image_id(sha256, ref.root, ref.file_name):
+            return False
+        return stands.image_id not in self.committed.pictures_of(self.taken_back)
 
     def _is_orphan(self, key: str) -> bool:
         return bytes.fromhex(key) in self.committed.orphaned
 
-    def _items(self, refs: list[ImageRef], gone: set[str]) -> list[PlannedItem]:
-        """Return one item for each distinct content; its exact copies ride along, the first in listing order stands.
+    def _items(self, chosen: list[_Candidate], refs: list[ImageRef], gone: set[str]) -> Iterator[PlannedItem]:
+        """Yield one item for each distinct content; its exact copies ride along, the first in listing order stands.
 
-        `gone` are the pictures that this plan takes back: they stand for nothing any more.
+        `gone` are the pictures that this plan takes back: they stand for nothing any more. The clips of a video are
+        items of their own; copies ride along with the first.
         """
-        contents = self._contents(refs) if self.find_copies else {}
-        items: dict[str | int, list[ImageRef]] = {}
-        for ref in refs:
-            items.setdefault(contents.get(ref.number, ref.number), []).append(ref)
-        planned = []
-        for content, (first, *copies) in items.items():
-            sha256 = content if isinstance(content, str) else ""
+        contents = self._contents([ref for one, ref in zip(chosen, refs, strict=True) if not one.sha256])
+        copies: dict[str, list[ImageRef]] = {}
+        heads: list[tuple[_Candidate, ImageRef, str, Standing | None]] = []
+        for one, ref in zip(chosen, refs, strict=True):
+            sha256 = one.sha256 or contents.get(ref.number, "")
             stands = self.committed.standing.get(bytes.fromhex(sha256)) if sha256 else None
-            if stands is not None and stands.image_id not in gone:
-                planned += [PlannedItem(ref, sha256, (), stands) for ref in (first, *copies)]
-            else:
-                planned.append(PlannedItem(first, sha256, tuple(copies), None))
-        return planned
+            if one.clip is not None or stands is None or stands.image_id in gone:
+                stands = None
+            if stands is None and one.clip is None and sha256 in copies:
+                copies[sha256].append(ref)
+                continue
+            if stands is None and sha256 and self.find_copies:
+                copies.setdefault(sha256, [])
+            heads.append((one, ref, sha256, stands))
+        for one, ref, sha256, stands in heads:
+            mine = tuple(copies.pop(sha256, ())) if stands is None else ()
+            yield PlannedItem(ref, sha256, mine, stands, one.clip)
 
     def _contents(self, refs: list[ImageRef]) -> dict[int, str]:
         """Return the sha256 of those files that may be copies: equal bytes have equal sizes, so few must be read."""
+        if not self.find_copies:
+            return {}
         sizes = Counter(ref.size for ref in refs)
         alike = [ref for ref in refs if sizes[ref.size] > 1 or ref.size in self.committed.sizes]
         with ThreadPoolExecutor(8) as pool:
@@ -306,25 +426,28 @@ class Planner:
             return {ref.number: found for ref, found in zip(alike, hashes, strict=True) if found}
 
     def _content(self, ref: ImageRef) -> str:
-        if not 0 < ref.size <= self.configuration["max_bytes"]:
-            return ""
+        return self._sha256(ref) if 0 < ref.size <= self.configuration["max_bytes"] else ""
+
+    @staticmethod
+    def _sha256(ref: ImageRef) -> str:
         try:
             return sha256_of(ref.uri)
         except ItemError:
             return ""  # decode will say why
 
     def _copies_of(self, changed: str) -> Iterator[_Candidate]:
-        """Yield the committed copies of a picture whose file has changed: one of them must stand now.
+        """Yield the committed copies of a file that has changed, as they are planned: one of them must stand now.
 
         A copy that cannot be found from here is taken up when it is listed again (see `Committed.orphaned`).
         """
+        self.taken_back.append(changed)
         stood = self.committed.pictures_of([changed])
         copies = self.dataset.scan("images").filter(pl.col("duplicate_of").is_in(list(stood))).collect()
         for row in copies.iter_rows(named=True):
             size, mtime_ns = file_state(row["source_uri"])
             if item_key(row["root"], row["file_name"], size, str(mtime_ns)) == row["item_key"]:
                 ref = ImageRef(0, row["item_key"], row["root"], row["source_uri"], row["file_name"], size, mtime_ns, 0)
-                yield _Candidate(ref, row["item_key"])
+                yield from self._parts(ref, row["item_key"])
 
 
 def file_state(uri: str) -> tuple[int, int | None]:

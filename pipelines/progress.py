@@ -17,14 +17,16 @@ LINE_SECONDS = 10.0
 
 
 class Progress:
-    """Draws what is done of the listed files.
+    """Draws what is done of the listed files and of the frames of those that are videos.
 
-    `count` lists the input once more to know how many there are; it runs beside the work, and until it is done there
-    is a rate but no time left. What was committed before is in the listing, so time left is told as "at most".
+    `count` lists the input once more to know how many files there are; it runs beside the work, and until it is done
+    there is a rate but no time left. `more` tells how many items more than files were found so far: a video is known by
+    its frames only when it is planned. What was committed before is in the listing. So time left is told as "about".
     """
 
-    def __init__(self, count: Callable[[], int]) -> None:
+    def __init__(self, count: Callable[[], int], more: Callable[[], int]) -> None:
         self.total = 0
+        self.more = more
         self.started = time.monotonic()
         self.told = self.started
         self.items = 0
@@ -44,13 +46,12 @@ class Progress:
 
     def _count(self, count: Callable[[], int]) -> None:
         self.total = count()
-        if self.bar is not None:
-            self.bar.total = self.total
 
     def draw(self) -> None:
         """Show how far the running epoch is."""
         done = stopping.items_done()
         if self.bar is not None:
+            self.bar.total = self.total + self.more() if self.total else None
             self.bar.update(done - self.bar.n)
         elif time.monotonic() - self.told >= LINE_SECONDS:
             self._line(done)
@@ -64,6 +65,7 @@ class Progress:
     def _line(self, done: int, before: str = "") -> None:
         self.told = time.monotonic()
         rate = done / max(self.told - self.started, 1e-9)
-        left = max(self.total - done, 0) / rate if rate else 0.0
-        ahead = f" of at most {self.total}, at most {left:.0f} s left" if self.total else ""
+        total = self.total + self.more()
+        left = max(total - done, 0) / rate if rate else 0.0
+        ahead = f" of about {total}, about {left:.0f} s left" if self.total else ""
         log.info("%s%d items done, %.1f items/s%s", before, done, rate, ahead)

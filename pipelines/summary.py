@@ -10,6 +10,7 @@ import polars as pl
 from pipelines.configuration import Configuration
 from pipelines.dataset import Dataset, Manifest
 from schemas.reasons import Outcome
+from transforms import clock
 from transforms.storage import write_atomic
 
 
@@ -60,7 +61,12 @@ def summarise(dataset: Dataset, run: Run, skipped: int, configuration: Configura
         "detector": configuration.detector.name,
         "classifier": configuration.classifier.name,
         "configuration_hash": configuration.hash,
-        "this_run": {"items": run.items, "outcomes": run.outcomes, "seconds": round(time.monotonic() - run.started, 3)},
+        "this_run": {
+            "items": run.items,
+            "outcomes": run.outcomes,
+            "seconds": round(time.monotonic() - run.started, 3),
+            "steps": clock.seconds(),
+        },
     }
 
 

@@ -4,6 +4,9 @@ import re
 
 PLANS, MANIFESTS, TEMPORARY, EXPORTS, REPORT = "_plans", "_manifests", "_tmp", "exports", "report"
 
+RECIPE = f"{REPORT}/recipe.toml"
+"""The options of the last run, as a recipe that repeats it."""
+
 SHARD_NAME = re.compile(r"\d{8}-\d{4}\.parquet")
 """What a shard's file is called: its epoch and its number."""
 

@@ -29,7 +29,7 @@ class ImageRef:
 
 @dataclass(frozen=True)
 class Standing:
-    """The committed picture that stands for its exact copies; sizes in pixels."""
+    """The committed picture, or video, that stands for its exact copies; sizes in pixels."""
 
     image_id: str
     width: int
@@ -37,17 +37,51 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class PlannedItem:
-    """One picture to label, with its exact copies in the same plan, or one copy of a committed picture.
+class Clip:
+    """Frames of one video that are decoded together, exactly: what the planner took from the video's index.
 
-    `sha256` is empty unless the planner read the bytes to look for copies. `stands` is null unless a committed picture
-    has the same bytes; then nothing is decoded.
+    `kind` is what `transforms.kinds.sniff` calls the file. `pts` are the wanted frames' times in units of `time_base`
+    seconds (a fraction), ascending; `frames` their numbers in the whole video, from 0 in the order of showing; `starts`
+    the time of the key frame from which each must be decoded. Where the file tells no times (`listed` is false) these
+    are empty, and the video is read once from its beginning.
+    `last` says that no other clip of the video follows. `error` and `message` tell why nothing can be read behind the
+    clip; empty where it is whole.
+    """
+
+    kind: str
+    time_base: tuple[int, int]
+    listed: bool
+    pts: tuple[int, ...]
+    frames: tuple[int, ...]
+    starts: tuple[int, ...]
+    last: bool
+    error: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a frame stands in its video: `frame` counts from 0, `pts` is in its stream's time base."""
+
+    frame: int
+    pts: int
+    pts_ms: float
+
+
+@dataclass(frozen=True)
+class PlannedItem:
+    """One picture to label, with its exact copies in the same plan; or a clip; or one copy of what is committed.
+
+    `sha256` is empty unless the planner read the bytes, to look for copies or because it is a video. `stands` is null
+    unless something committed has the same bytes; then nothing is decoded. `clip` is null for a picture; the copies of
+    a video ride along with its first clip.
     """
 
     ref: ImageRef
     sha256: str
     copies: tuple[ImageRef, ...]
     stands: Standing | None
+    clip: Clip | None
 
     def refs(self) -> tuple[ImageRef, ...]:
         """Return the item's reference and those of its copies."""
@@ -56,12 +90,17 @@ class PlannedItem:
 
 @dataclass(frozen=True)
 class Failure:
-    """One failed item: code could not do it. `message` is one line; no payload."""
+    """One failed item: code could not do it. `message` is one line; no payload.
+
+    `frame` is the failed frame's number in its video, null for a picture; with `rest`, all that follow are lost too.
+    """
 
     ref: ImageRef
     step: str
     error: str
     message: str
+    frame: int | None
+    rest: bool
 
 
 @dataclass(frozen=True)

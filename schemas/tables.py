@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from schemas.vocabulary import label_order
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 """Changes with every change of a table or of what a value means."""
 
 ROW_GROUP_ROWS = 100_000
@@ -60,6 +60,12 @@ _ANNOTATIONS = [
     ("h", pa.float32()),
     ("detection_score", pa.float32()),
     ("landmarks", pa.list_(pa.float32(), 10)),  # 5 x 2: x then y
+    ("landmarks_68", pa.list_(pa.float32(), 136)),  # 68 x 2: x then y; null unless asked for
+    ("face_scale", pa.float32()),  # distance of the eyes, in pixels
+    ("face_rotation", pa.float32()),  # in the picture's plane, degrees, clockwise
+    ("yaw", pa.float32()),
+    ("pitch", pa.float32()),
+    ("roll", pa.float32()),
     ("label", _DICTIONARY),
     ("confidence", pa.float32()),
     ("brightness", pa.float32()),

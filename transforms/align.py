@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from schemas.records import Faces
 from transforms.batch import Aligned, AlignedBatch, Detected, DetectedBatch
+from transforms.clock import clocked
 from transforms.detect import pixel_faces
 from transforms.models.classifiers import Classifier
 
@@ -45,6 +46,7 @@ def align(detected: Detected, classifier: Classifier, keep_crops: bool) -> Align
     picture = detected.picture
     return Aligned(
         item=picture.item,
+        moment=picture.moment,
         sha256=picture.sha256,
         width=picture.width,
         height=picture.height,
@@ -80,5 +82,6 @@ class _AlignBatches(beam.DoFn):
         self.classifier = self.load()
 
     def process(self, batch: DetectedBatch) -> Iterator[AlignedBatch]:
-        pictures = tuple(align(picture, self.classifier, self.keep_crops) for picture in batch.pictures)
+        with clocked("align"):
+            pictures = tuple(align(picture, self.classifier, self.keep_crops) for picture in batch.pictures)
         yield AlignedBatch(batch.shard, pictures, batch.known_copies)

@@ -14,13 +14,13 @@ import pyarrow as pa
 from apache_beam.coders import Coder
 from numpy.typing import NDArray
 
-from schemas.records import Faces, ImageRef, PlannedItem, Standing
+from schemas.records import Clip, Faces, ImageRef, Moment, PlannedItem, Standing
 from schemas.tables import CROPS, TABLES, Tables
 
 
 @dataclass(frozen=True)
 class PlannedBatch:
-    """Planned items that are read, decoded and labelled together; `shard` is where their rows will stand."""
+    """Pictures that are read, decoded and labelled together, or one clip; `shard` is where their rows will stand."""
 
     shard: int
     items: tuple[PlannedItem, ...]
@@ -28,13 +28,14 @@ class PlannedBatch:
 
 @dataclass(frozen=True)
 class Decoded:
-    """One decoded picture.
+    """One decoded picture, or one frame of a video; `moment` is null for a picture.
 
     `rgb` (h, w, 3) uint8, EXIF orientation applied; `scale` is its pixels per pixel of the full picture (1, 1/2, 1/4,
     1/8). `width` and `height` are the full picture's, in pixels.
     """
 
     item: PlannedItem
+    moment: Moment | None
     sha256: str
     width: int
     height: int
@@ -59,6 +60,7 @@ class Aligned:
     """
 
     item: PlannedItem
+    moment: Moment | None
     sha256: str
     width: int
     height: int
@@ -145,7 +147,13 @@ def planned_item(told: dict[str, Any]) -> PlannedItem:
         sha256=told["sha256"],
         copies=tuple(ImageRef(**copy) for copy in told["copies"]),
         stands=Standing(**told["stands"]) if told["stands"] else None,
+        clip=_clip(told["clip"]) if told["clip"] else None,
     )
+
+
+def _clip(told: dict[str, Any]) -> Clip:
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    return Clip(**values)
 
 
 class TablesCoder(Coder):

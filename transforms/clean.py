@@ -7,6 +7,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
 from schemas.tables import Tables
+from transforms.clock import clocked
 from transforms.rows import gather
 from transforms.rules import clean
 
@@ -14,7 +15,8 @@ from transforms.rules import clean
 def clean_shard(grouped: tuple[int, Iterable[Tables]]) -> tuple[int, Tables]:
     """Return the shard's cleaned rows."""
     shard, parts = grouped
-    return shard, clean(gather(parts))
+    with clocked("clean"):
+        return shard, clean(gather(parts))
 
 
 @dataclass

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from schemas.errors import ItemError
 from schemas.records import Faces, Failure
 from transforms.batch import Decoded, DecodedBatch, Detected, DetectedBatch
-from transforms.decode import failed
+from transforms.clock import clocked
+from transforms.decode import failed_picture
 from transforms.models.detectors import Detector
 
 DetectorLoader = Callable[[], Detector]
@@ -20,8 +21,9 @@ DetectorLoader = Callable[[], Detector]
 
 def find_faces(detector: Detector, pictures: Sequence[Decoded], min_face_px: float) -> list[Detected]:
     """Return each picture with its faces, in pixels of the full picture."""
-    found = detector.detect([picture.rgb for picture in pictures])
-    return [_detected(picture, faces, min_face_px) for picture, faces in zip(pictures, found, strict=True)]
+    with clocked("detect"):
+        found = detector.detect([picture.rgb for picture in pictures])
+        return [_detected(picture, faces, min_face_px) for picture, faces in zip(pictures, found, strict=True)]
 
 
 def _detected(picture: Decoded, faces: Faces, min_face_px: float) -> Detected:
@@ -73,7 +75,7 @@ class _DetectBatches(beam.DoFn):
                 try:
                     found += find_faces(self.detector, [picture], self.min_face_px)
                 except ItemError as error:
-                    yield from failed(batch.shard, picture.item, "detect", error)
+                    yield from failed_picture(batch.shard, picture, "detect", error)
         yield DetectedBatch(batch.shard, tuple(found), batch.known_copies)
 
 

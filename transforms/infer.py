@@ -13,7 +13,8 @@ from schemas.records import Failure
 from schemas.tables import Tables
 from transforms.align import ClassifierLoader
 from transforms.batch import Aligned, AlignedBatch
-from transforms.decode import failed
+from transforms.clock import clocked
+from transforms.decode import failed_picture
 from transforms.models.classifiers import Classifier
 from transforms.rows import batch_rows
 from transforms.stopping import tick
@@ -23,7 +24,8 @@ def classify(classifier: Classifier, pictures: Sequence[Aligned]) -> list[NDArra
     """Return the probabilities (n, k) of each picture's faces; the crops of all pictures share the model's batches."""
     pooled = np.concatenate([picture.crops for picture in pictures])
     ends = np.cumsum([len(picture.crops) for picture in pictures])
-    return np.split(classifier.classify(pooled), ends[:-1])
+    with clocked("infer"):
+        return np.split(classifier.classify(pooled), ends[:-1])
 
 
 @dataclass
@@ -57,6 +59,6 @@ class _InferBatches(beam.DoFn):
                     probabilities += classify(self.classifier, [picture])
                     pictures += (picture,)
                 except ItemError as error:
-                    yield from failed(batch.shard, picture.item, "infer", error)
+                    yield from failed_picture(batch.shard, picture, "infer", error)
         tick(sum(len(one.item.refs()) for one in pictures) + len(batch.known_copies))
         yield batch.shard, batch_rows(pictures, probabilities, batch.known_copies, self.classifier)

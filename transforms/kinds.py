@@ -1,7 +1,12 @@
 """What a file is, told by its content: names and extensions lie."""
 
-VIDEOS = frozenset({"mp4", "matroska", "avi", "mpeg-ts", "mpeg-ps", "h264", "flv", "asf", "ogg"})
-"""What `sniff` calls moving pictures."""
+VIDEOS = frozenset(
+    {
+        *("mp4", "matroska", "avi", "mpeg-ts", "mpeg-ps", "flv", "asf", "ogg", "ivf"),
+        *("h264", "hevc", "mpeg-video", "mpeg4-video"),  # streams without a container
+    }
+)
+"""What `sniff` calls moving pictures; a GIF or WebP may be one too."""
 
 JPEG_START = b"\xff\xd8\xff"
 JUNK_BYTES = 16  # a stray line end or length field before a JPEG; more is another kind of file with a JPEG in it
@@ -24,10 +29,18 @@ _MAGIC = (
     (b"FLV\x01", "flv"),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
     (b"OggS", "ogg"),
+    (b"DKIF\0\0", "ivf"),
     (b"\0\0\x01\xba", "mpeg-ps"),
-    (b"\0\0\x01\xb3", "mpeg-ps"),
+    (b"\0\0\x01\xb3", "mpeg-video"),
+    (b"\0\0\x01\xb0", "mpeg4-video"),
 )
 _BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
+_FIRST_UNITS = {
+    **dict.fromkeys((b"\x67", b"\x27", b"\x47", b"\x09"), "h264"),
+    **dict.fromkeys((b"\x40", b"\x46"), "hevc"),
+}
+"""How streams without a container begin: parameter sets or a delimiter."""
+
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
 
@@ -84,15 +97,8 @@ def _sniff_stream(data: bytes) -> str | None:
         if len(data) > start + 2 * packet and data[start] == data[start + packet] == data[start + 2 * packet] == 0x47:
             return "mpeg-ts"
     for code in (b"\0\0\0\x01", b"\0\0\x01"):
-        if data.startswith(code) and data[len(code) : len(code) + 1] in (
-            b"\x67",
-            b"\x27",
-            b"\x47",
-            b"\x09",
-            b"\x40",
-            b"\x46",
-        ):
-            return "h264"
+        if data.startswith(code):
+            return _FIRST_UNITS.get(data[len(code) : len(code) + 1])
     return None
 
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.reasons import Outcome
-from schemas.records import Failure, ImageRef, PlannedItem, Standing, image_id
+from schemas.records import Failure, ImageRef, Moment, PlannedItem, Standing, image_id
 from schemas.tables import CROPS, TABLES, Tables, schema
 from schemas.vocabulary import MAX_MODEL_CONFIDENCE
 from transforms.batch import Aligned
@@ -17,7 +18,13 @@ from transforms.models.quality import quality
 from transforms.storage import printable
 
 ITEM = "item"
-"""A column of unfinished rows only: the item's number in its plan, by which a shard is sorted."""
+"""A column of unfinished rows only, by which a shard is sorted: the item's number in its plan, then the frame's."""
+
+REST = "rest"
+"""A column of unfinished failures only: whether what stands behind it in the same video is lost with it."""
+
+_FRAMES = 2**32
+"""More than there are frames in a video."""
 
 _Rows = dict[str, list[dict[str, Any]]]
 
@@ -42,7 +49,9 @@ def failure_rows(failure: Failure, labels: Sequence[str]) -> Tables:
     """Return the row of one failed item."""
     ref = failure.ref
     row = {
-        ITEM: ref.number,
+        # Before the frame of its number, which it stands for.
+        ITEM: _place(ref, failure.frame or 0) - failure.rest,
+        REST: failure.rest,
         "item_key": ref.key,
         "root": ref.root,
         "source_uri": printable(ref.uri),
@@ -58,21 +67,56 @@ def failure_rows(failure: Failure, labels: Sequence[str]) -> Tables:
 def gather(parts: Iterable[Tables]) -> Tables:
     """Return one shard's rows in plan order, whatever order the parts arrived in."""
     listed = list(parts)
-    return Tables(**{name: _in_order([getattr(part, name) for part in listed]) for name in (*TABLES, CROPS)})
+    tables = {name: _in_order([getattr(part, name) for part in listed]) for name in (*TABLES, CROPS)}
+    tables["failures"], broken = _one_failure_a_video(tables["failures"])
+    for key, place in broken.items():
+        tables = {name: _until(table, key, place) for name, table in tables.items()}
+    return Tables(**{name: table.drop_columns([ITEM]) for name, table in tables.items()})
 
 
 def _in_order(parts: list[pa.Table]) -> pa.Table:
     table = pa.concat_tables(parts).unify_dictionaries()
     # A stable sort keeps the faces of one picture in their rank.
     order = np.argsort(table[ITEM].to_numpy(), kind="stable")
-    return table.take(pa.array(order)).drop_columns([ITEM])
+    return table.take(pa.array(order))
+
+
+def _one_failure_a_video(failures: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """Keep one failure of decoding of each item, the one where it ends if there is one; return also these places.
+
+    A video that breaks is its good frames and one failed item, into however many clips it was cut.
+    """
+    rows = failures.select(["item_key", "step", ITEM, REST]).to_pylist()
+    kept: dict[str, int] = {}
+    broken: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        key = row["item_key"]
+        if row["step"] == "decode" and (key not in kept or (row[REST] and key not in broken)):
+            kept[key] = number
+        if row[REST]:
+            broken.setdefault(key, row[ITEM])
+    mask = [row["step"] != "decode" or kept[row["item_key"]] == number for number, row in enumerate(rows)]
+    return failures.filter(pa.array(mask, pa.bool_())).drop_columns([REST]), broken
+
+
+def _until(table: pa.Table, key: str, place: int) -> pa.Table:
+    """Return the table without the rows of an item that stand behind `place`, where it broke."""
+    behind = pc.and_(pc.equal(table["item_key"], key), pc.greater(table[ITEM], place))
+    return table.filter(pc.invert(behind))
+
+
+def _place(ref: ImageRef, frame: int) -> int:
+    return ref.number * _FRAMES + frame
 
 
 def _picture_rows(rows: _Rows, picture: Aligned, chances: NDArray[np.float32], classifier: Classifier) -> None:
     ref = picture.item.ref
-    identity = image_id(picture.sha256, ref.root, ref.file_name)
+    moment = picture.moment
+    place = _place(ref, moment.frame if moment else 0)
+    identity = image_id(picture.sha256, ref.root, ref.file_name, moment.pts if moment else None)
     rows["images"].append(
         _image_row(ref, identity, picture.sha256)
+        | (_frame_columns(ref, picture.sha256, moment) if moment else {})
         | {
             "width": picture.width,
             "height": picture.height,
@@ -86,7 +130,7 @@ def _picture_rows(rows: _Rows, picture: Aligned, chances: NDArray[np.float32], c
     brightness, contrast, sharpness = quality(picture.crops)
     for rank in range(len(picture.faces)):
         annotation = f"{identity}-{rank}"
-        own = {ITEM: ref.number, "annotation_id": annotation, "image_id": identity, "item_key": ref.key}
+        own = {ITEM: place, "annotation_id": annotation, "image_id": identity, "item_key": ref.key}
         x, y, w, h = picture.faces.boxes[rank].tolist()
         best = int(chances[rank].argmax())
         landmarks = picture.faces.landmarks[rank].reshape(10)
@@ -115,9 +159,20 @@ def _picture_rows(rows: _Rows, picture: Aligned, chances: NDArray[np.float32], c
             rows[CROPS].append(own | {"crop": picture.keepsakes[rank]})
 
 
+def _frame_columns(ref: ImageRef, sha256: str, moment: Moment) -> dict[str, Any]:
+    """Return what a frame has beyond a picture; the file's time is taken for that of PTS 0."""
+    return {
+        ITEM: _place(ref, moment.frame),
+        "video_id": image_id(sha256, ref.root, ref.file_name),
+        "frame_index": moment.frame,
+        "pts_ms": moment.pts_ms,
+        "timestamp_ms": None if ref.mtime_ns is None else ref.mtime_ns // 1_000_000 + round(moment.pts_ms),
+    }
+
+
 def _image_row(ref: ImageRef, identity: str, sha256: str) -> dict[str, Any]:
     return {
-        ITEM: ref.number,
+        ITEM: _place(ref, 0),
         "image_id": identity,
         "item_key": ref.key,
         "root": ref.root,
@@ -141,8 +196,11 @@ def _copy_row(ref: ImageRef, sha256: str, stands: Standing) -> dict[str, Any]:
 
 
 def _tables(rows: _Rows, labels: Sequence[str]) -> Tables:
-    return Tables(**{name: _table(rows[name], schema(name, labels)) for name in (*TABLES, CROPS)})
+    return Tables(**{name: _table(name, rows[name], labels) for name in (*TABLES, CROPS)})
 
 
-def _table(rows: list[dict[str, Any]], finished: pa.Schema) -> pa.Table:
-    return pa.Table.from_pylist(rows, schema=finished.insert(0, pa.field(ITEM, pa.int32())))
+def _table(name: str, rows: list[dict[str, Any]], labels: Sequence[str]) -> pa.Table:
+    unfinished = schema(name, labels).insert(0, pa.field(ITEM, pa.int64()))
+    if name == "failures":
+        unfinished = unfinished.insert(1, pa.field(REST, pa.bool_()))
+    return pa.Table.from_pylist(rows, schema=unfinished)

@@ -70,6 +70,15 @@ def read_bytes(uri: str, limit: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+@contextlib.contextmanager
+def opened(uri: str) -> Iterator[BinaryIO]:
+    """Open a regular file for reading in parts. Raises ItemError as `read_bytes`."""
+    with _reading(uri) as (fd, _):
+        file = open(os.dup(fd), "rb", buffering=0)  # noqa: SIM115  it is closed below
+    with file:  # what goes wrong with its content is no matter of reading it
+        yield file
+
+
 def sha256_of(uri: str) -> str:
     """Return the sha256 of the file's bytes as 64 hex digits, in constant memory. Raises ItemError as `read_bytes`."""
     digest = hashlib.sha256()

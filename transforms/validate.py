@@ -6,6 +6,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
 from schemas.tables import Tables
+from transforms.clock import clocked
 from transforms.rules import hold_back
 from validation.suites import check
 
@@ -16,8 +17,9 @@ def validate_shard(numbered: tuple[int, Tables], labels: tuple[str, ...]) -> tup
     An expectation that cannot be evaluated raises `RunError`: a broken rule must stop the run, not judge rows.
     """
     shard, tables = numbered
-    findings = check(tables, labels)
-    return shard, hold_back(tables, findings) if findings else tables
+    with clocked("validate"):
+        findings = check(tables, labels)
+        return shard, hold_back(tables, findings) if findings else tables
 
 
 @dataclass

@@ -11,6 +11,7 @@ from apache_beam.pvalue import PCollection
 
 from schemas.layout import report_path, shard_path
 from schemas.tables import Tables, parquet_bytes
+from transforms.clock import clocked
 from transforms.storage import write_atomic
 
 
@@ -34,15 +35,16 @@ def write_shard(
     """
     shard, tables = numbered
     files = []
-    for name, table in tables.named():
-        if name not in wanted:
-            continue
-        data = parquet_bytes(table, metadata)
-        path = shard_path(name, epoch, shard)
-        write_atomic(f"{root}/{path}", data)
-        files.append(ShardFile(name, path, table.num_rows, len(data), hashlib.sha256(data).hexdigest()))
-    report = report_path(epoch, shard)
-    write_atomic(f"{root}/{report}", json.dumps([asdict(file) for file in files]).encode())
+    with clocked("write"):
+        for name, table in tables.named():
+            if name not in wanted:
+                continue
+            data = parquet_bytes(table, metadata)
+            path = shard_path(name, epoch, shard)
+            write_atomic(f"{root}/{path}", data)
+            files.append(ShardFile(name, path, table.num_rows, len(data), hashlib.sha256(data).hexdigest()))
+        report = report_path(epoch, shard)
+        write_atomic(f"{root}/{report}", json.dumps([asdict(file) for file in files]).encode())
     return report
 
 

@@ -10,7 +10,7 @@ from pipelines.flow import CPU_BATCHES, batches
 from pipelines.planning import Plan, Planner, Roots
 from transforms.source import list_inputs
 
-CONFIGURATION = {"duplicates": "exact", "max_bytes": 10**6}
+CONFIGURATION = {"duplicates": "exact", "max_bytes": 10**6, "max_pixels": 10**6, "frames": "all"}
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_copies_ride_with_the_first_in_order(home: Dataset, tmp_path: Path) -> N
     assert plan is not None
     told = [(item.ref.file_name, [copy.file_name for copy in item.copies]) for item in plan.items]
     assert told == [("a.jpg", ["c.jpg", "d.jpg"]), ("b.jpg", [])]
-    assert plan.size == 4
+    assert plan.pictures == 4
     assert plan.items[1].sha256  # it was read to be compared; the first of a size that stands alone is not
     kept = planner(home, tmp_path / "in", duplicates="keep").next(1)
     assert kept is not None and len(kept.items) == 4 and not any(item.sha256 for item in kept.items)
@@ -60,7 +60,7 @@ def test_epochs_are_cut_in_listing_order(home: Dataset, tmp_path: Path) -> None:
     plans = []
     while (plan := mine.next(len(plans) + 1)) is not None:
         plans.append(plan)
-    assert [plan.size for plan in plans] == [10, 10, 5]
+    assert [plan.pictures for plan in plans] == [10, 10, 5]
     names = [ref.file_name for plan in plans for item in plan.items for ref in item.refs()]
     assert names == sorted(names) and len(set(names)) == 25
     assert all([item.ref.number for item in plan.items] == list(range(len(plan.items))) for plan in plans)

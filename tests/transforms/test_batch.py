@@ -60,7 +60,7 @@ def batch_of(number: int) -> DecodedBatch:
     """Return a batch with one picture of 640x480."""
     ref = ImageRef(number, "k", 0, "u", "f", 1, None, 0)
     rgb = np.zeros((480, 640, 3), np.uint8)
-    return DecodedBatch(0, (Decoded(PlannedItem(ref, "", (), None), "s", 640, 480, rgb, 1.0),), ())
+    return DecodedBatch(0, (Decoded(PlannedItem(ref, "", (), None, None), None, "s", 640, 480, rgb, 1.0),), ())
 
 
 def test_the_size_of_a_batch_is_known_without_encoding() -> None:

@@ -23,13 +23,13 @@ def planned(tmp_path: Path) -> PlannedBatch:
         if number in (3, 9):  # the header is whole, so bytes are reserved before the picture fails
             path.write_bytes(path.read_bytes()[:-200])
         ref = ImageRef(number, "k", 0, str(path), path.name, path.stat().st_size, None, 0)
-        items.append(PlannedItem(ref, "", (), None))
+        items.append(PlannedItem(ref, "", (), None, None))
     return PlannedBatch(0, tuple(items))
 
 
 def decode(planned: PlannedBatch, room: Room, max_pixels: int = 10**6) -> tuple[list[list[int]], list[int]]:
     """Return the item numbers of each batch, and of the failed ones."""
-    step = _DecodeBatches(Decode(10**6, max_pixels, None, room))
+    step = _DecodeBatches(Decode(10**6, max_pixels, None, "all", room))
     batches, failed = [], []
     for out in step.process(planned):
         if isinstance(out, DecodedBatch):
@@ -58,7 +58,7 @@ def test_batches_are_bounded_and_the_budget_is_given_back(room: Room, planned: P
 def test_the_budget_is_given_back_when_the_steps_below_fail(planned: PlannedBatch) -> None:
     """A step below that raises closes the generator; nothing may stay reserved."""
     room = Room(10**6, 123_456_789)
-    step = _DecodeBatches(Decode(10**6, 10**6, None, room)).process(planned)
+    step = _DecodeBatches(Decode(10**6, 10**6, None, "all", room)).process(planned)
     next(step)
     step.close()  # type: ignore[attr-defined]
     assert shared_budget(room.process_bytes).try_acquire(room.process_bytes)
@@ -81,8 +81,8 @@ def test_a_copy_takes_the_place_of_a_file_that_is_gone(planned: PlannedBatch) ->
     """Where the file and not its content is at fault, its exact copy is labelled and the others are copies of that."""
     first, copy, other = (planned.items[number].ref for number in (0, 1, 2))
     Path(first.uri).unlink()
-    item = PlannedItem(first, "", (copy, other), None)
-    step = _DecodeBatches(Decode(10**6, 10**6, None, CPU_ROOM))
+    item = PlannedItem(first, "", (copy, other), None, None)
+    step = _DecodeBatches(Decode(10**6, 10**6, None, "all", CPU_ROOM))
     failure, batch = step.process(PlannedBatch(0, (item,)))
     assert failure.value[1].ref == first and failure.value[1].error == "not_found"
     assert [(one.item.ref, one.item.copies) for one in batch.pictures] == [(copy, (other,))]
@@ -90,6 +90,6 @@ def test_a_copy_takes_the_place_of_a_file_that_is_gone(planned: PlannedBatch) ->
 
 def test_a_file_that_changed_since_it_was_planned_is_not_taken_for_its_copies(planned: PlannedBatch) -> None:
     """Copies were found by content at planning; another content at reading is told."""
-    item = PlannedItem(planned.items[0].ref, "ab" * 32, (), None)
-    (failure,) = _DecodeBatches(Decode(10**6, 10**6, None, CPU_ROOM)).process(PlannedBatch(0, (item,)))
+    item = PlannedItem(planned.items[0].ref, "ab" * 32, (), None, None)
+    (failure,) = _DecodeBatches(Decode(10**6, 10**6, None, "all", CPU_ROOM)).process(PlannedBatch(0, (item,)))
     assert failure.value[1].error == "changed"
