@@ -31,8 +31,8 @@ class Room:
     process_bytes: int
 
 
-CPU_ROOM = Room(64 * 2**20, 256 * 2**20)
-"""A batch of a dozen 1080p frames, beyond which batching gains nothing on a CPU; in all, one picture at the default
+CPU_ROOM = Room(32 * 2**20, 256 * 2**20)
+"""A batch of five 1080p frames, beyond which batching gains nothing on a CPU; in all, one picture at the default
 pixel limit (192 MB) with what is needed beside it, or hundreds of ordinary ones."""
 
 GPU_ROOM = Room(512 * 2**20, 1536 * 2**20)
@@ -171,7 +171,7 @@ class _DecodeBatches(beam.DoFn):
         held: list[Decoded] = []
         reserved = 0
         error: ItemError | None = None
-        ahead_bytes = self.room.process_bytes // (4 * (os.cpu_count() or 1))
+        ahead_bytes = self.room.process_bytes // (8 * (os.cpu_count() or 1))
         try:
             try:
                 frames = clocked_items("decode", self._frames(item, clip))
