@@ -65,7 +65,16 @@ def parser() -> shared.Parser:
         "--classifier",
         default="expression8",
         metavar="NAME",
-        help="expression8, mini-xception, or the path of a TOML record",
+        help="expression8, mini-xception, xception-ensemble, or the path of a TOML record",
+    )
+    models.add_argument(
+        "--landmarks",
+        default="5",
+        metavar="5|68|PATH",
+        help=(
+            "5: those of the detector; 68: of a network of their own, with yaw, pitch and roll of the head; "
+            "or the path of a TOML record of such a network"
+        ),
     )
     models.add_argument(
         "--tta",
@@ -315,7 +324,7 @@ def _configure(
 ) -> tuple["Configuration", dict[str, Any], tuple["Detector", "Classifier"]]:
     """Return the configuration, the models as a manifest tells them, and the models, loaded and checked."""
     from pipelines.configuration import Configuration
-    from transforms.models.registry import default_detector, shared_classifier, shared_detector
+    from transforms.models.registry import default_detector, shared_classifier, shared_detector, shared_landmarker
     from transforms.models.runtime import resolve_device
     from transforms.sampling import ALL, KEYFRAMES
     from validation.suites import VERSION
@@ -333,11 +342,14 @@ def _configure(
         options.detector, device, detect_size=options.detect_size, threshold=options.detect_threshold
     )
     classifier = shared_classifier(options.classifier, device, tta=options.tta)
+    landmarks = _landmarks(options.landmarks)
+    if landmarks:
+        shared_landmarker(landmarks, device)
     log.info("detector %s, classifier %s, on %s", options.detector, options.classifier, device.name)
     configuration = Configuration(
         detector=_chosen(options.detector),
         classifier=_chosen(options.classifier),
-        landmarks=None,
+        landmarks=_chosen(landmarks) if landmarks else None,
         frames=KEYFRAMES if options.keyframes else str(options.fps or ALL),
         tta=options.tta,
         detect_size=options.detect_size,
@@ -350,7 +362,7 @@ def _configure(
         vocabulary=label_order(tuple(classifier.labels)),
         expectations=VERSION,
     )
-    models = {
+    models: dict[str, Any] = {
         "detector": {"name": configuration.detector.name, "sha256": detector.sha256},
         "classifier": {
             "name": configuration.classifier.name,
@@ -358,7 +370,16 @@ def _configure(
             "labels": list(classifier.labels),
         },
     }
+    if configuration.landmarks:
+        models["landmarks"] = {"name": configuration.landmarks.name, "sha256": configuration.landmarks.sha256}
     return configuration, models, (detector, classifier)
+
+
+def _landmarks(option: str) -> str | None:
+    """Return the name or path of the landmarks' record, None for the detector's own five."""
+    if option not in ("5", "68") and not option.endswith(".toml"):
+        raise UsageError(f"--landmarks {option}: expected 5, 68 or the path of a .toml record")
+    return {"5": None, "68": "landmarks68"}.get(option, option)
 
 
 def _chosen(name_or_path: str) -> "ModelChoice":
@@ -366,7 +387,7 @@ def _chosen(name_or_path: str) -> "ModelChoice":
     from transforms.models.record import load_record
 
     record = load_record(name_or_path)
-    return ModelChoice(record.name, record.weights.sha256 if record.weights else "", record.contract_sha256)
+    return ModelChoice(record.name, record.sha256, record.contract_sha256)
 
 
 def _runner(
@@ -391,6 +412,7 @@ def _runner(
             device=options.device,
             detector=options.detector,
             classifier=options.classifier,
+            landmarks=_landmarks(options.landmarks),
             configuration=configuration,
             labels=identity.labels,
             batch=CPU_BATCHES if on_cpu else GPU_BATCHES,
@@ -427,6 +449,10 @@ def _finish(
         export_all(dataset, options.coco_categories)
     told = summarise(dataset, run, skipped, configuration)
     write_summary(dataset, told)
+    if not stopped:
+        from pipelines.report import write_report
+
+        write_report(dataset, told)
     if options.preview and not stopped:
         from pipelines.preview import draw_preview
 

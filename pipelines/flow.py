@@ -19,7 +19,8 @@ from transforms.detect import Detect
 from transforms.infer import Infer
 from transforms.models.classifiers import Classifier
 from transforms.models.detectors import Detector
-from transforms.models.registry import shared_classifier, shared_detector
+from transforms.models.landmarks68 import Landmarker
+from transforms.models.registry import shared_classifier, shared_detector, shared_landmarker
 from transforms.models.runtime import resolve_device
 from transforms.rows import failure_rows
 from transforms.validate import Validate
@@ -49,14 +50,16 @@ GPU_BATCHES = BatchSize(512, 8)
 class Settings:
     """What the steps need to know: the configuration, where they run, and what the shards' footers say.
 
-    `detector` and `classifier` are names or paths of records: where to load what the configuration tells of. `root` is
-    the data set; `labels` are the classifier's, in its own order.
+    `detector`, `classifier` and `landmarks` (null where the detector's five are enough) are names or paths of records:
+    where to load what the configuration tells of. `root` is the data set; `labels` are the classifier's, in its own
+    order.
     """
 
     root: str
     device: str
     detector: str
     classifier: str
+    landmarks: str | None
     configuration: Configuration
     labels: tuple[str, ...]
     batch: BatchSize
@@ -78,6 +81,13 @@ def load_detector(settings: Settings) -> Detector:
 def load_classifier(settings: Settings) -> Classifier:
     """Return this process's classifier."""
     return shared_classifier(settings.classifier, resolve_device(settings.device), tta=settings.configuration.tta)
+
+
+def load_landmarker(settings: Settings) -> Landmarker | None:
+    """Return this process's finder of 68 points, None where they are not wanted."""
+    if settings.landmarks is None:
+        return None
+    return shared_landmarker(settings.landmarks, resolve_device(settings.device))
 
 
 def batches(plan: Plan, wanted: BatchSize) -> list[PlannedBatch]:
@@ -119,6 +129,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, settings: Settings) -> None:
     """Join the steps of one epoch: what `plan` covers goes in, Parquet shards under `settings.root` come out."""
     chosen = settings.configuration
     detector, classifier = partial(load_detector, settings), partial(load_classifier, settings)
+    landmarker = partial(load_landmarker, settings)
     # Where each picture is one face, none is too small.
     min_face_px = 0 if chosen.detector.name == "none" else chosen.min_face
 
@@ -131,8 +142,8 @@ def build(pipeline: beam.Pipeline, plan: Plan, settings: Settings) -> None:
         chosen.max_bytes, chosen.max_pixels, reduce_to(chosen.detect_size), chosen.frames, settings.room
     )
     detected = decoded.batches | "Detect" >> Detect(detector, min_face_px)
-    aligned = detected.batches | "Align" >> Align(classifier, chosen.crops)
-    inferred = aligned | "Infer" >> Infer(classifier)
+    aligned = detected.batches | "Align" >> Align(classifier, landmarker, chosen.crops)
+    inferred = aligned | "Infer" >> Infer(classifier, landmarker)
 
     failures = (
         (decoded.failed, detected.failed, inferred.failed)

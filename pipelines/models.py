@@ -8,10 +8,14 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from textwrap import fill
+from typing import TYPE_CHECKING
 
 from pipelines import options as shared
 from pipelines.logs import configure, run_command
 from schemas.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from transforms.models.record import ModelRecord
 
 
 def parser() -> shared.Parser:
@@ -67,43 +71,53 @@ def _each(names: Sequence[str], do: Callable[[str], str]) -> int:
 
 def _told(name: str) -> str:
     from transforms.models.record import load_record
-    from transforms.models.weights import WeightsMissing, find
 
     record = load_record(name)
     lines = [f"{record.name} ({record.kind}): {record.title}"]
     if record.labels:
         lines.append(f"  labels: {', '.join(record.labels)}")
+    if record.members:
+        lines.append(f"  members: {', '.join(member.name for member in record.members)}")
     texts = (f"{what}: {getattr(record, what)}" for what in ("accuracy", "weaknesses", "cost"))
     lines += [fill(text, 110, initial_indent="  ", subsequent_indent="    ") for text in texts]
-    if record.weights is not None:
-        try:
-            where = f"at {find(record)}"
-        except WeightsMissing:
-            where = "not on this machine (see pull)"
-        file = f"{record.weights.file}, sha256 {record.weights.sha256[:12]}, licence {record.weights.licence}"
-        lines.append(f"  weights: {file}, {where}")
+    lines += [f"  weights: {_weights_told(part)}" for part in record.parts]
     return "\n".join(lines)
+
+
+def _weights_told(record: "ModelRecord") -> str:
+    from transforms.models.weights import WeightsMissing, find
+
+    assert record.weights is not None  # a part is what has weights
+    try:
+        where = f"at {find(record)}"
+    except WeightsMissing:
+        where = "not on this machine (see pull)"
+    return f"{record.weights.file}, sha256 {record.weights.sha256[:12]}, licence {record.weights.licence}, {where}"
 
 
 def _pull(name: str) -> str:
     from transforms.models.record import load_record
     from transforms.models.weights import pull
 
-    record = load_record(name)
-    return "has no weights" if record.weights is None else f"at {pull(record)}"
+    places = [str(pull(part)) for part in load_record(name).parts]
+    return f"at {', '.join(places)}" if places else "has no weights"
 
 
 def _check(name: str, device: str) -> str:
     from transforms.models.record import load_record
-    from transforms.models.registry import shared_classifier, shared_detector
+    from transforms.models.registry import shared_classifier, shared_detector, shared_landmarker
     from transforms.models.runtime import resolve_device
 
     record = load_record(name)
-    if record.kind == "detector":
-        shared_detector(name, resolve_device(device))
-    else:
-        shared_classifier(name, resolve_device(device))
-    if record.golden is None:
+    where = resolve_device(device)
+    match record.kind:
+        case "detector":
+            shared_detector(name, where)
+        case "classifier":
+            shared_classifier(name, where)
+        case _:
+            shared_landmarker(name, where)
+    if record.golden is None and (not record.members or any(member.golden is None for member in record.members)):
         return "loads; its record names no golden outputs, so its preprocessing was not checked"
     return "loads, and gives its golden outputs"
 

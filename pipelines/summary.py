@@ -65,8 +65,8 @@ def summarise(dataset: Dataset, run: Run, skipped: int, configuration: Configura
             "items": run.items,
             "outcomes": run.outcomes,
             "seconds": round(time.monotonic() - run.started, 3),
-            "steps": clock.seconds(),
         },
+        "steps": clock.seconds(),
     }
 
 

@@ -1,8 +1,10 @@
-"""Test extras: packages that only tests need."""
+"""Test extras: packages and programs that only tests need."""
 
 import importlib
 import os
+import shutil
 from types import ModuleType
+from typing import NoReturn
 
 import pytest
 
@@ -12,7 +14,15 @@ def extra(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        reason = f"a test extra is missing: {error.name}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        _missing(f"a test extra is missing: {error.name}")
+
+
+def program(name: str) -> str:
+    """Return the path of a program of the system; without it as `extra`."""
+    return shutil.which(name) or _missing(f"a program is missing: {name} (see .ci/run)")
+
+
+def _missing(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)

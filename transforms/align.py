@@ -1,4 +1,4 @@
-"""Align: face -> crop by the classifier's own contract."""
+"""Align: face -> crop by the classifier's own contract, and by that of the landmarks' net where they are wanted."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,9 +14,13 @@ from transforms.batch import Aligned, AlignedBatch, Detected, DetectedBatch
 from transforms.clock import clocked
 from transforms.detect import pixel_faces
 from transforms.models.classifiers import Classifier
+from transforms.models.landmarks68 import Landmarker
 
 ClassifierLoader = Callable[[], Classifier]
 """Loads, on the worker, the one classifier of this process."""
+
+LandmarkerLoader = Callable[[], Landmarker | None]
+"""Loads, on the worker, what finds 68 points; gives None where they are not wanted."""
 
 KEEPSAKE_MARGIN = 0.3
 """Share of the box's size that a stored crop shows around the face: enough for a person to judge the expression."""
@@ -40,7 +44,7 @@ def keepsake(rgb: NDArray[np.uint8], box: NDArray[np.float32]) -> bytes:
     return jpeg.tobytes()
 
 
-def align(detected: Detected, classifier: Classifier, keep_crops: bool) -> Aligned:
+def align(detected: Detected, classifier: Classifier, landmarker: Landmarker | None, keep_crops: bool) -> Aligned:
     """Return the picture's crops; its own pixels are let go."""
     rgb, faces = pixel_faces(detected)
     picture = detected.picture
@@ -53,6 +57,9 @@ def align(detected: Detected, classifier: Classifier, keep_crops: bool) -> Align
         faces=detected.faces,
         small=detected.small,
         crops=classifier.crop(rgb, faces),
+        seen=faces,
+        scale=picture.scale,
+        landmark_crops=landmarker.crop(rgb, faces) if landmarker else np.zeros((0, 0, 0, 3), np.uint8),
         keepsakes=_keepsakes(rgb, faces) if keep_crops else (),
     )
 
@@ -66,22 +73,27 @@ class Align(beam.PTransform):
     """Cut each face's crop as the classifier wants it."""
 
     load: ClassifierLoader
+    load_landmarker: LandmarkerLoader
     keep_crops: bool
 
     def expand(self, detected: PCollection[DetectedBatch]) -> PCollection[AlignedBatch]:
         """Return the batches with crops in the place of pictures."""
-        return detected | "Cut crops" >> beam.ParDo(_AlignBatches(self.load, self.keep_crops))
+        return detected | "Cut crops" >> beam.ParDo(_AlignBatches(self))
 
 
 class _AlignBatches(beam.DoFn):
-    def __init__(self, load: ClassifierLoader, keep_crops: bool) -> None:
-        self.load = load
-        self.keep_crops = keep_crops
+    def __init__(self, wanted: Align) -> None:
+        self.load = wanted.load
+        self.load_landmarker = wanted.load_landmarker
+        self.keep_crops = wanted.keep_crops
 
     def setup(self) -> None:
         self.classifier = self.load()
+        self.landmarker = self.load_landmarker()
 
     def process(self, batch: DetectedBatch) -> Iterator[AlignedBatch]:
         with clocked("align"):
-            pictures = tuple(align(picture, self.classifier, self.keep_crops) for picture in batch.pictures)
+            pictures = tuple(
+                align(picture, self.classifier, self.landmarker, self.keep_crops) for picture in batch.pictures
+            )
         yield AlignedBatch(batch.shard, pictures, batch.known_copies)

@@ -56,7 +56,9 @@ class Detected:
 class Aligned:
     """A picture with its faces and their crops (n, S, S) or (n, S, S, 3) uint8; the picture's pixels are let go.
 
-    `keepsakes` are the crops as JPEG files for the `crops` table; empty unless they were asked for.
+    `seen` are the same faces in the pixels of the decoded picture, of which one is 1 / `scale` of the full picture's;
+    `landmark_crops` (n, S, S, 3) are of them. `keepsakes` are the crops as JPEG files for the `crops` table. Both are
+    empty unless they were asked for.
     """
 
     item: PlannedItem
@@ -67,6 +69,9 @@ class Aligned:
     faces: Faces
     small: int
     crops: NDArray[np.uint8]
+    seen: Faces
+    scale: float
+    landmark_crops: NDArray[np.uint8]
     keepsakes: tuple[bytes, ...]
 
 

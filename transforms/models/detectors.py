@@ -120,7 +120,7 @@ def load_detector(
     """
     record = load_record(name_or_path)
     if record.kind != "detector":
-        raise UsageError(f"model {record.name!r} is a {record.kind}, expected a detector")
+        raise UsageError(f"model {record.name!r} is of kind {record.kind!r}, expected a detector")
     if detect_size is not None and detect_size < 1:
         raise UsageError(f"detection size: expected at least 1 pixel, got {detect_size}")
     if threshold is not None and not 0 < threshold < 1:

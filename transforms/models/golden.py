@@ -4,6 +4,7 @@ A wrong preprocessing costs 2 to 30 points of accuracy and raises no error, so i
 numbers come from the frameworks the nets were trained in, not from our graphs. An npz holds
 - for a classifier: `picture` (H, W, 3) uint8 RGB, `boxes` (n, 4), `landmarks` (n, 5, 2); the `crops` that come of them,
   (n, S, S) gray or (n, S, S, 3) RGB; `labels` (k,), and `probabilities` (n, k) of those crops, columns as `labels`;
+- for landmarks: the same but `labels` and `probabilities`, and `points` (n, k, 2) of those crops, in 0..1 of a crop;
 - for a detector: `picture`, `boxes`, `landmarks`, `scores`, and `pixels`, how far a coordinate may be off on a CPU.
 Crops and probabilities are compared one after the other: another build of OpenCV rounds single pixels otherwise, which
 a net in doubt answers with some hundredths, while a wrong contract moves most pixels.
@@ -43,6 +44,17 @@ def check_classifier(
     _compare(record, "probabilities", expected, classify(stored["crops"]), device.tolerance)
 
 
+def check_landmarks(
+    record: ModelRecord, find: Callable[[NDArray[np.uint8]], NDArray[np.float32]], device: Device
+) -> None:
+    """Raise RunError where crop, colour, scale and net do not give the golden points."""
+    stored = _load(record, ("picture", "boxes", "landmarks", "crops", "points"))
+    if stored is None:
+        return
+    _check_crops(record, stored)
+    _compare(record, "points in parts of the crop", stored["points"], find(stored["crops"]), device.tolerance)
+
+
 def check_detector(
     record: ModelRecord, detect: Callable[[Sequence[NDArray[np.uint8]]], list[Faces]], device: Device
 ) -> None:
@@ -61,7 +73,7 @@ def check_detector(
 
 
 def _check_crops(record: ModelRecord, stored: dict[str, NDArray[Any]]) -> None:
-    assert record.crop is not None  # a classifier's record always has one
+    assert record.crop is not None  # only a detector's record has none
     boxes = np.asarray(stored["boxes"], np.float32)
     faces = Faces(boxes, np.asarray(stored["landmarks"], np.float32), np.ones(len(boxes), np.float32))
     found = crop_faces(stored["picture"], faces, record.crop, record.input)

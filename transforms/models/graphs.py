@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import RunError
+from transforms.models.face_api import read_landmarks68
 from transforms.models.prepare import is_scaled
 from transforms.models.record import InputContract, ModelRecord
 from transforms.models.weights import cache_dir, write_atomic
@@ -76,6 +77,13 @@ class _Graph:
         inputs = [x, self.constant(kernel.astype(np.float32)), self.constant(bias.astype(np.float32))]
         return self.node("Conv", inputs, kernel_shape=list(kernel.shape[2:]), **attributes)
 
+    def depthwise(self, x: str, kernel: Array, stride: int) -> str:
+        """`kernel` (H, W, channels, 1), each channel's own; padded so that only `stride` makes the output smaller."""
+        channels = kernel.shape[2]
+        none = np.zeros(channels, np.float32)
+        strides = [stride, stride]
+        return self.conv(x, kernel.transpose(2, 3, 0, 1), none, group=channels, strides=strides, auto_pad="SAME_UPPER")
+
     def prelu(self, x: str, alpha: Array) -> str:
         """Add a * z + (1 - a) * relu(z), which is PReLU for every a and 2 to 3 times as fast as the PRelu node."""
         relu = self.node("Relu", [x])
@@ -120,18 +128,22 @@ def _fold_input(kernel: Array, bias: Array, contract: InputContract) -> tuple[Ar
     return scaled.astype(np.float32), (bias - shift).astype(np.float32)
 
 
-# --- mini_XCEPTION ---------------------------------------------------------------------------------------------------
+# --- XCEPTION --------------------------------------------------------------------------------------------------------
 
 _EPSILON = 1e-3
 """What Keras adds to a variance before the root: the default, and what the published file says."""
-_BLOCKS = (
+_MINI = (
     # (first separable layer, its normalisation, the second's, the residual's layer, its normalisation)
-    (1, 4, 5, 3, 3),
-    (3, 7, 8, 4, 6),
-    (5, 10, 11, 5, 9),
-    (7, 13, 14, 6, 12),
+    (1, "batch_normalization_4", "batch_normalization_5", 3, "batch_normalization_3"),
+    (3, "batch_normalization_7", "batch_normalization_8", 4, "batch_normalization_6"),
+    (5, "batch_normalization_10", "batch_normalization_11", 5, "batch_normalization_9"),
+    (7, "batch_normalization_13", "batch_normalization_14", 6, "batch_normalization_12"),
 )
-"""Numbers of the layers as Keras named them in the published file."""
+_BIG = (
+    (1, "block2_sepconv1_bn", "block2_sepconv2_bn", 3, "batch_normalization_1"),
+    (3, "block3_sepconv1_bn", "block3_sepconv2_bn", 4, "batch_normalization_2"),
+)
+"""The blocks' layers as Keras named or numbered them in the published files."""
 
 
 class _KerasFile:
@@ -154,17 +166,16 @@ class _KerasFile:
     def get(self, layer: str, what: str) -> Array:
         return self._arrays[layer, what]
 
-    def folded(self, kernel: Array, norm: int) -> tuple[Array, Array]:
+    def folded(self, kernel: Array, norm: str) -> tuple[Array, Array]:
         """Return `kernel` (out, in, H, W) and a bias that do what the bias-free kernel and normalisation did."""
         gamma, beta, mean, variance = (
-            self.get(f"batch_normalization_{norm}", what).astype(np.float64)
-            for what in ("gamma", "beta", "moving_mean", "moving_variance")
+            self.get(norm, what).astype(np.float64) for what in ("gamma", "beta", "moving_mean", "moving_variance")
         )
         factor = gamma / np.sqrt(variance + _EPSILON)
         folded = kernel.astype(np.float64) * factor[:, None, None, None]
         return folded.astype(np.float32), (beta - mean * factor).astype(np.float32)
 
-    def conv(self, layer: int, norm: int) -> tuple[Array, Array]:
+    def conv(self, layer: int, norm: str) -> tuple[Array, Array]:
         return self.folded(_oihw(self.get(f"conv2d_{layer}", "kernel")), norm)
 
 
@@ -172,26 +183,80 @@ def mini_xception(path: Path, contract: InputContract) -> bytes:
     """Return mini_XCEPTION as ONNX: uint8 `pixels` (n, S, S, 1) gray -> `probabilities` (n, 7)."""
     file = _KerasFile(path)
     graph = _Graph("uint8", ["n", contract.size, contract.size, 1])
-    x = graph.node("Relu", [graph.conv(graph.pixels(), *_fold_input(*file.conv(1, 1), contract))])
-    x = graph.node("Relu", [graph.conv(x, *file.conv(2, 2))])
-    for first, norm_first, norm_second, residual, norm_residual in _BLOCKS:
-        aside = graph.conv(x, *file.conv(residual, norm_residual), strides=[2, 2], auto_pad="SAME_UPPER")
-        x = graph.node("Relu", [_separable(graph, file, x, first, norm_first)])
-        x = _separable(graph, file, x, first + 1, norm_second)
-        x = graph.node("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")
-        x = graph.node("Add", [x, aside])
-    x = graph.conv(x, _oihw(file.get("conv2d_7", "kernel")), file.get("conv2d_7", "bias"), auto_pad="SAME_UPPER")
+    first = _fold_input(*file.conv(1, "batch_normalization_1"), contract)
+    x = graph.node("Relu", [graph.conv(graph.pixels(), *first)])
+    x = graph.node("Relu", [graph.conv(x, *file.conv(2, "batch_normalization_2"))])
+    for block in _MINI:
+        x = _residual(graph, file, x, x, block)
+    return _probabilities(graph, file, x, "conv2d_7")
+
+
+def big_xception(path: Path, contract: InputContract) -> bytes:
+    """Return big_XCEPTION as ONNX, with the input and output of `mini_xception`."""
+    file = _KerasFile(path)
+    graph = _Graph("uint8", ["n", contract.size, contract.size, 1])
+    first = _fold_input(*file.conv(1, "block1_conv1_bn"), contract)
+    x = graph.node("Relu", [graph.conv(graph.pixels(), *first, strides=[2, 2])])
+    x = graph.node("Relu", [graph.conv(x, *file.conv(2, "block1_conv2_bn"))])
+    x = _residual(graph, file, x, x, _BIG[0])
+    x = _residual(graph, file, x, graph.node("Relu", [x]), _BIG[1])
+    return _probabilities(graph, file, x, "conv2d_5")
+
+
+def _residual(graph: _Graph, file: _KerasFile, x: str, rectified: str, block: tuple[int, str, str, int, str]) -> str:
+    """Add two separable layers over `rectified`, and beside them one convolution over `x`."""
+    first, norm_first, norm_second, residual, norm_residual = block
+    aside = graph.conv(x, *file.conv(residual, norm_residual), strides=[2, 2], auto_pad="SAME_UPPER")
+    x = graph.node("Relu", [_separable(graph, file, rectified, first, norm_first)])
+    x = _separable(graph, file, x, first + 1, norm_second)
+    x = graph.node("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")
+    return graph.node("Add", [x, aside])
+
+
+def _separable(graph: _Graph, file: _KerasFile, x: str, layer: int, norm: str) -> str:
+    depth = file.get(f"separable_conv2d_{layer}", "depthwise_kernel")
+    x = graph.depthwise(x, depth, stride=1)
+    return graph.conv(x, *file.folded(_oihw(file.get(f"separable_conv2d_{layer}", "pointwise_kernel")), norm))
+
+
+def _probabilities(graph: _Graph, file: _KerasFile, x: str, last: str) -> bytes:
+    x = graph.conv(x, _oihw(file.get(last, "kernel")), file.get(last, "bias"), auto_pad="SAME_UPPER")
     x = graph.node("Softmax", [graph.node("Flatten", [graph.node("GlobalAveragePool", [x])])], axis=1)
     return graph.bytes({"probabilities": (x, ["n", 7])})
 
 
-def _separable(graph: _Graph, file: _KerasFile, x: str, layer: int, norm: int) -> str:
-    depth = file.get(f"separable_conv2d_{layer}", "depthwise_kernel")
-    channels = depth.shape[2]
-    x = graph.conv(
-        x, depth.transpose(2, 3, 0, 1), np.zeros(channels, np.float32), group=channels, auto_pad="SAME_UPPER"
-    )
-    return graph.conv(x, *file.folded(_oihw(file.get(f"separable_conv2d_{layer}", "pointwise_kernel")), norm))
+# --- 68 landmarks -----------------------------------------------------------------------------------------------------
+
+
+def landmarks68(path: Path, contract: InputContract) -> bytes:
+    """Return face-api.js's net: uint8 `pixels` (n, S, S, 3) RGB -> `points` (n, 136): x, y, x, y, ... in 0..1."""
+    arrays = read_landmarks68(path)
+    graph = _Graph("uint8", ["n", contract.size, contract.size, 3])
+    mean, std = (np.array(values, np.float64).reshape(1, -1, 1, 1) for values in (contract.mean, contract.std))
+    # Not folded into the kernel: the convolution after it is padded, with zeros that must mean the mean colour.
+    x = graph.node("Sub", [graph.pixels(), graph.constant((mean / contract.scale).astype(np.float32))])
+    kernel = _oihw(arrays["dense0/conv0/filters"]) * (contract.scale / std)
+    first = graph.conv(x, kernel.astype(np.float32), arrays["dense0/conv0/bias"], strides=[2, 2], auto_pad="SAME_UPPER")
+    x = _dense(graph, arrays, "dense0", first)
+    for block in ("dense1", "dense2", "dense3"):
+        x = _dense(graph, arrays, block, _depthwise_separable(graph, arrays, f"{block}/conv0", x, stride=2))
+    x = graph.node("GlobalAveragePool", [x])
+    x = graph.conv(x, *_as_conv((arrays["fc/weights"], arrays["fc/bias"])))
+    return graph.bytes({"points": (graph.node("Flatten", [x]), ["n", 136])})
+
+
+def _dense(graph: _Graph, arrays: dict[str, Array], block: str, first: str) -> str:
+    """Add three more layers, each of which sees the sum of all before it; `first` is the block's, not yet rectified."""
+    x = total = graph.node("Relu", [first])
+    for layer in ("conv1", "conv2", "conv3"):
+        total = graph.node("Add", [total, _depthwise_separable(graph, arrays, f"{block}/{layer}", x, stride=1)])
+        x = graph.node("Relu", [total])
+    return x
+
+
+def _depthwise_separable(graph: _Graph, arrays: dict[str, Array], layer: str, x: str, stride: int) -> str:
+    x = graph.depthwise(x, arrays[f"{layer}/depthwise_filter"], stride)
+    return graph.conv(x, _oihw(arrays[f"{layer}/pointwise_filter"]), arrays[f"{layer}/bias"])
 
 
 # --- YuNet -----------------------------------------------------------------------------------------------------------
@@ -414,3 +479,11 @@ def _difference(net: _Mtcnn) -> tuple[Array, Array]:
 def _as_conv(head: tuple[Array, Array]) -> tuple[Array, Array]:
     kernel, bias = head
     return np.ascontiguousarray(kernel.T[:, :, None, None]), bias
+
+
+OF_CROPS: dict[str, Callable[[Path, InputContract], bytes]] = {
+    "mini_xception": mini_xception,
+    "big_xception": big_xception,
+    "face_api_68": landmarks68,
+}
+"""What builds the graph of each family whose net takes crops."""

@@ -12,7 +12,13 @@ from schemas.errors import UsageError
 RECORDS = Path(__file__).parent / "records"
 """The built-in records, their golden data, and the weights that are our own."""
 
-FAMILIES = {"detector": ("yunet", "mtcnn", "boxes", "none"), "classifier": ("onnx", "mini_xception")}
+MAX_MEMBERS = 16
+
+FAMILIES = {
+    "detector": ("yunet", "mtcnn", "boxes", "none"),
+    "classifier": ("onnx", "mini_xception", "big_xception", "ensemble"),
+    "landmarks": ("onnx", "face_api_68"),
+}
 T = TypeVar("T")
 
 
@@ -61,9 +67,10 @@ class InputContract:
 class CropContract:
     """How a face becomes a crop.
 
-    `kind` "square": the box made square (side = its longer one) times `scale`. "similarity": the five landmarks are
+    `kind` "square": the box made square (side = its longer one) times `scale`. "box": the box as it is, times `scale`;
+    the crop is square all the same, so the face is stretched. "similarity": the five landmarks are
     brought to `template`, five x, y in 0..1 of the crop, in the order of `schemas.vocabulary.LANDMARKS_5`; where a
-    face has no landmarks, the square crop times `scale` stands in.
+    face has no landmarks, or all at one point, the square crop times `scale` stands in.
     """
 
     kind: str
@@ -83,8 +90,9 @@ class DetectorContract:
 class ModelRecord:
     """One model. `path` is the TOML it was read from; `outputs` maps our names to the graph's.
 
-    `weights` is None for a detector that has none. `crop` is None for a detector, `detection` for a classifier.
-    `softmax`: the graph gives logits. `golden` is None or the npz with inputs and expected outputs.
+    `weights` is None for the detector `none` and for an ensemble. `crop` is None for a detector, `detection` for all
+    else. `labels` are a classifier's. `softmax`: the graph gives logits. `golden` is None or the npz with inputs and
+    expected outputs. `members` are an ensemble's, which has their contract and all their labels.
     """
 
     name: str
@@ -103,16 +111,34 @@ class ModelRecord:
     outputs: Mapping[str, str]
     softmax: bool
     golden: Path | None
+    members: tuple["ModelRecord", ...]
+
+    @property
+    def parts(self) -> tuple["ModelRecord", ...]:
+        """The records whose weights it needs: itself, an ensemble's members, or none."""
+        return self.members or ((self,) if self.weights else ())
+
+    @property
+    def sha256(self) -> str:
+        """The sha256 of its weights, or of its members' one after the other; '' where there are none."""
+        if self.members:
+            return hashlib.sha256("".join(member.sha256 for member in self.members).encode()).hexdigest()
+        return self.weights.sha256 if self.weights else ""
 
     @property
     def contract_sha256(self) -> str:
-        """The sha256 of all that decides its results but the weights: preprocessing, crop, labels, outputs."""
+        """The sha256 of all that decides its results but the weights: preprocessing, crop, labels, outputs.
+
+        An ensemble's is of its members: their weights and contracts.
+        """
         told = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _TOLD}
+        if self.members:
+            told["members"] = [(member.sha256, member.contract_sha256) for member in self.members]
         return hashlib.sha256(repr(sorted(told.items())).encode()).hexdigest()
 
 
-_TOLD = frozenset({"path", "title", "accuracy", "cost", "weaknesses", "weights", "golden"})
-"""Fields of a record that change nothing of its results, and the weights, which have a sha256 of their own."""
+_TOLD = frozenset({"path", "title", "accuracy", "cost", "weaknesses", "weights", "golden", "members"})
+"""Fields of a record that change nothing of its results, and those that have a sha256 of their own."""
 
 
 class _Table:
@@ -191,6 +217,9 @@ class _Table:
                 raise self.error(field, f"tables [[{field}]]", repr(value))
         return [self._nested(f"{field}[{number}]", value) for number, value in enumerate(values)]
 
+    def peek(self, field: str) -> object:
+        return self._left.get(field)
+
     def has(self, field: str) -> bool:
         return field in self._left
 
@@ -207,7 +236,7 @@ class _Table:
 
 
 def builtin_names(kind: str | None = None) -> tuple[str, ...]:
-    """Return the names of the built-in records, of one kind ("detector", "classifier") or of both."""
+    """Return the names of the built-in records, of one kind ("detector", "classifier", "landmarks") or of all."""
     names = sorted(path.stem for path in RECORDS.glob("*.toml"))
     return tuple(name for name in names if kind is None or load_record(name).kind == kind)
 
@@ -218,14 +247,18 @@ def load_record(name_or_path: str | Path) -> ModelRecord:
     Raises UsageError naming the file, the field and what was expected.
     """
     path = _locate(name_or_path)
+    return _parse(_table(path), path)
+
+
+def _table(path: Path) -> _Table:
+    """Return the whole file as a table."""
     try:
         with path.open("rb") as stream:
-            values = tomllib.load(stream)
+            return _Table(tomllib.load(stream), path, "")
     except OSError as error:
         raise UsageError(f"{path}: expected a model record, cannot read it: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: expected a model record in TOML: {error}") from error
-    return _parse(values, path)
 
 
 def _locate(name_or_path: str | Path) -> Path:
@@ -239,11 +272,12 @@ def _locate(name_or_path: str | Path) -> Path:
     return RECORDS / f"{text}.toml"
 
 
-def _parse(values: Mapping[str, Any], path: Path) -> ModelRecord:
-    top = _Table(values, path, "")
+def _parse(top: _Table, path: Path) -> ModelRecord:
     name = top.text("name")
     kind = top.choice("kind", tuple(FAMILIES))
     family = top.choice("family", FAMILIES[kind])
+    if family == "ensemble":
+        return _ensemble(top, path, name)
     record = ModelRecord(
         name=name,
         kind=kind,
@@ -255,22 +289,81 @@ def _parse(values: Mapping[str, Any], path: Path) -> ModelRecord:
         weaknesses=top.text("weaknesses"),
         weights=None if family == "none" else _weights(top.needed("weights"), path),
         input=_input(top, kind, family),
-        crop=_crop(top.needed("crop")) if kind == "classifier" else None,
+        crop=_crop(top.needed("crop")) if kind != "detector" else None,
         detection=_detection(top.needed("detection")) if kind == "detector" and family != "none" else None,
         labels=_labels(top) if kind == "classifier" else (),
-        outputs=_outputs(top, family),
-        softmax=top.take("softmax", bool, "true or false", False),
+        outputs=_outputs(top, kind, family),
+        softmax=top.take("softmax", bool, "true or false", False) if kind == "classifier" else False,
         golden=_golden(top, path),
+        members=(),
     )
     top.done()
     return record
 
 
+def _ensemble(top: _Table, path: Path, name: str) -> ModelRecord:
+    members = _members(top, path)
+    first = members[0]
+    for other in members[1:]:
+        if _crops(other) != _crops(first):
+            expected = f"classifiers that take the crops of {first.name!r}, {_crop_text(first)}, as a face is cut once"
+            raise top.error("members", expected, f"{other.name!r}, which takes {_crop_text(other)}")
+    record = ModelRecord(
+        name=name,
+        kind="classifier",
+        family="ensemble",
+        path=path,
+        title=top.text("title"),
+        accuracy=top.text("accuracy"),
+        cost=top.text("cost"),
+        weaknesses=top.text("weaknesses"),
+        weights=None,
+        input=first.input,
+        crop=first.crop,
+        detection=None,
+        labels=tuple(dict.fromkeys(label for member in members for label in member.labels)),
+        outputs={},
+        softmax=False,
+        golden=_golden(top, path),
+        members=members,
+    )
+    top.done()
+    return record
+
+
+def _members(top: _Table, path: Path) -> tuple[ModelRecord, ...]:
+    expected = f"a list of 2 to {MAX_MEMBERS} classifiers, each by its name or the path of its record"
+    names = top.take("members", list, expected)
+    if not 2 <= len(names) <= MAX_MEMBERS or any(type(name) is not str for name in names):
+        raise top.error("members", expected, names)
+    members = []
+    for name in names:
+        where = _locate(_inside(top, "members", name, path) if name.endswith(".toml") else name)
+        table = _table(where)
+        # Looked at before it is read further: an ensemble may name itself.
+        if table.peek("kind") != "classifier" or table.peek("family") == "ensemble":
+            raise top.error("members", "classifiers that are no ensembles", repr(name))
+        members.append(_parse(table, where))
+    return tuple(members)
+
+
+def _crops(record: ModelRecord) -> tuple[object, ...]:
+    """Return what decides the pixels of a crop; all that comes later is each member's own."""
+    wanted = record.input
+    return wanted.size, wanted.colour == "gray", wanted.interpolation, record.crop
+
+
+def _crop_text(record: ModelRecord) -> str:
+    wanted, crop = record.input, record.crop
+    assert crop is not None  # a classifier's record always has one
+    colour = "gray" if wanted.colour == "gray" else "colour"
+    how = f"kind {crop.kind!r}, scale {crop.scale:g}" + (", its own template" if crop.template else "")
+    return f"{wanted.size} px, {colour}, {wanted.interpolation}, {how}"
+
+
 def _weights(table: _Table, path: Path) -> Weights:
     file = table.text("file")
-    folder = path.parent.resolve()
-    if not (folder / file).resolve().is_relative_to(folder):
-        raise table.error("file", f"a file inside the record's folder, {folder}", repr(file))
+    _inside(table, "file", file, path)
     sha256 = table.text("sha256").lower()
     _check_sha256(table, "sha256", sha256)
     licence = table.text("licence")
@@ -307,7 +400,7 @@ def _input(top: _Table, kind: str, family: str) -> InputContract:
     channels = (1,) if colour == "gray" else (1, 3)
     contract = InputContract(
         # A detector's net takes pictures of many sizes; 0 says so.
-        size=table.whole("size", 8, 1024) if kind == "classifier" else table.whole("size", 0, 8192, 0),
+        size=table.whole("size", 0, 8192, 0) if kind == "detector" else table.whole("size", 8, 1024),
         colour=colour,
         interpolation=table.choice("interpolation", ("linear", "area", "nearest", "cubic")),
         scale=table.number("scale", 1e-6, 1e6, 1.0),
@@ -326,7 +419,7 @@ def _input(top: _Table, kind: str, family: str) -> InputContract:
 
 
 def _crop(table: _Table) -> CropContract:
-    kind = table.choice("kind", ("square", "similarity"))
+    kind = table.choice("kind", ("square", "box", "similarity"))
     scale = table.number("scale", 0.1, 10.0, 1.0)
     template: tuple[tuple[float, float], ...] = ()
     if kind == "similarity":
@@ -352,10 +445,14 @@ def _labels(top: _Table) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _outputs(top: _Table, family: str) -> dict[str, str]:
+def _outputs(top: _Table, kind: str, family: str) -> dict[str, str]:
     """Return our names -> the graph's; what a family must name is checked here."""
-    needed = {"onnx": ("probabilities",), "boxes": ("boxes", "scores")}.get(family, ())
-    allowed = {"onnx": ("probabilities",), "boxes": ("boxes", "scores", "landmarks")}.get(family, ())
+    needed = {
+        ("classifier", "onnx"): ("probabilities",),
+        ("landmarks", "onnx"): ("points",),
+        ("detector", "boxes"): ("boxes", "scores"),
+    }.get((kind, family), ())
+    allowed = (*needed, "landmarks") if family == "boxes" else needed
     table = top.needed("outputs") if needed else top.table("outputs")
     if table is None:
         return {}
@@ -366,9 +463,13 @@ def _outputs(top: _Table, family: str) -> dict[str, str]:
 
 def _golden(top: _Table, path: Path) -> Path | None:
     file = top.text("golden", "")
-    if not file:
-        return None
-    golden = (path.parent / file).resolve()
-    if not golden.is_relative_to(path.parent.resolve()):
-        raise top.error("golden", f"a file inside the record's folder, {path.parent}", repr(file))
-    return golden
+    return _inside(top, "golden", file, path) if file else None
+
+
+def _inside(table: _Table, field: str, file: str, path: Path) -> Path:
+    """Return the path of a file that the record at `path` names; it may not lie outside the record's folder."""
+    folder = path.parent.resolve()
+    found = (folder / file).resolve()
+    if not found.is_relative_to(folder):
+        raise table.error(field, f"a file inside the record's folder, {folder}", repr(file))
+    return found

@@ -8,6 +8,7 @@ from typing import Any
 from transforms.models import weights
 from transforms.models.classifiers import Classifier, load_classifier
 from transforms.models.detectors import Detector, load_detector
+from transforms.models.landmarks68 import Landmarker, load_landmarker
 from transforms.models.record import load_record
 from transforms.models.runtime import Device
 
@@ -38,6 +39,14 @@ def shared_classifier(name_or_path: str | Path, device: Device, *, tta: str = "n
     key = ("classifier", str(name_or_path), device, tta)
     classifier: Classifier = _once(key, lambda: load_classifier(name_or_path, device, tta=tta))
     return classifier
+
+
+def shared_landmarker(name_or_path: str | Path, device: Device) -> Landmarker:
+    """Return `load_landmarker` of the same arguments, loaded once."""
+    landmarker: Landmarker = _once(
+        ("landmarks", str(name_or_path), device), lambda: load_landmarker(name_or_path, device)
+    )
+    return landmarker
 
 
 def _once(key: Hashable, load: Callable[[], Any]) -> Any:

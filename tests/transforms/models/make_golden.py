@@ -1,16 +1,21 @@
 """Make the golden data of the built-in models again, with the frameworks that the nets were trained in.
 
 Run it by hand, from the repository's root, in an environment of its own with tensorflow-cpu, tf-keras, mtcnn==1.0.0,
-onnx, onnxruntime, opencv-python-headless 5 and scikit-image, and LABELSTREAM_MODELS set:
+onnx, onnxruntime, opencv-python-headless 5 and scikit-image, Node with face-api.js in $NODE_PATH, and
+LABELSTREAM_MODELS set:
 
-    PYTHONPATH=. python tests/transforms/models/make_golden.py
+    npm install --prefix ~/face-api face-api.js@0.22.2
+    export NODE_PATH=~/face-api/node_modules PYTHONPATH=.
+    python tests/transforms/models/make_golden.py [name ...]
 
-The picture is a part of scikit-image's astronaut (NASA, public domain). Crops are cut by code of this
-file, so that the check compares two implementations. It writes records/*.npz, and data/nets.npz: what each net gives
-for given pixels.
+Names are those of the functions below; without any all is made. The picture is a part of scikit-image's astronaut
+(NASA, public domain). Crops are cut by code of this file, so that the check compares two implementations. It writes
+records/*.npz, and data/nets.npz: what each net gives for given pixels.
 """
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -30,6 +35,7 @@ DATA = Path(__file__).parent / "data"
 # The whole face; parts of it that leave a net in doubt, so that its numbers move; beyond the picture's edge; small.
 BOXES = [[68, 25, 91, 111], [103.81, 27.73, 65.33, 72.37], [51.24, -36.04, 107.8, 165.13], [76.37, 45.18, 31.26, 41.54]]
 LANDMARKS = [[93.4, 63.6], [137.5, 64.4], [114.1, 87.7], [94.0, 103.1], [132.9, 103.7]]
+NODE = Path(__file__).parent / "face_api_landmarks.cjs"
 
 
 def picture():
@@ -63,23 +69,68 @@ def save_classifier(name, cut, probabilities):
     )
 
 
-def expression8():
+def expression8(nets):
     cut = crops(picture(), 48, cv2.INTER_AREA)
     net = onnx.reference.ReferenceEvaluator(str(find(load_record("expression8"))))
     (found,) = net.run(["p_ferplus"], {"gray": cut.astype(np.float32)[..., None]})
     save_classifier("expression8", cut, found)
 
 
-def mini_xception(nets, random):
-    net = tf_keras.models.load_model(find(load_record("mini-xception")), compile=False)
+def xception(nets):
+    random = np.random.default_rng(0)
     scaled = lambda gray: (gray.astype(np.float32)[..., None] / 255 - 0.5) * 2  # noqa: E731
     cut = crops(picture(), 64, cv2.INTER_LINEAR)
-    save_classifier("mini-xception", cut, net.predict(scaled(cut), verbose=0))
     many = np.concatenate([cut, random.integers(0, 256, (12, 64, 64), np.uint8)])
-    nets["mini.pixels"], nets["mini.probabilities"] = many, net.predict(scaled(many), verbose=0)
+    nets["mini.pixels"] = many
+    for name, key in (("mini-xception", "mini"), ("mini-xception-107", "mini107"), ("big-xception-54", "big")):
+        net = tf_keras.models.load_model(find(load_record(name)), compile=False)
+        save_classifier(name, cut, net.predict(scaled(cut), verbose=0))
+        nets[f"{key}.probabilities"] = net.predict(scaled(many), verbose=0)
 
 
-def yunet():
+def landmarks68(nets):
+    """The crops of five landmarks, turned, small and beyond the picture's edge; and that of a box alone."""
+    rgb, record = picture(), load_record("landmarks68")
+    middle = np.mean(LANDMARKS, axis=0)
+    turned = [
+        (np.array(LANDMARKS) - middle) @ (scale * np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]])) + to
+        for scale, a, to in (
+            (1, 0, middle),
+            (1.2, 0.35, middle + np.array([4, -6])),
+            (0.7, -0.6, middle),
+            (1.6, 0.1, [30, 60]),
+        )
+    ]
+    landmarks = np.float32([*turned, np.full((5, 2), np.nan)])
+    boxes = np.float32([BOXES[0]] * 5)
+    target = np.array(record.crop.template) * 112
+    cut = [similar(rgb, points, target) for points in landmarks[:4].astype(np.float64)]
+    x, y, width, height = BOXES[0]
+    side = round(max(width, height) * record.crop.scale)
+    left, top = round(x + width / 2 - side / 2), round(y + height / 2 - side / 2)
+    wide = np.pad(rgb, ((300, 300), (300, 300), (0, 0)), mode="edge")
+    cut.append(cv2.resize(wide[300 + top : 300 + top + side, 300 + left : 300 + left + side], (112, 112)))
+    # Noise that compresses: what matters is that it is nothing like a face.
+    noise = (np.arange(2 * 112 * 112 * 3) * 7919 % 251).astype(np.uint8).reshape(2, 112, 112, 3)
+    pixels = np.concatenate([np.stack(cut), noise])
+    manifest = find(record).with_name("face_landmark_68_model-weights_manifest.json")
+    command = ["node", NODE, find(record), manifest]
+    found = subprocess.run(command, input=pixels.tobytes(), stdout=subprocess.PIPE, check=True)
+    points = np.frombuffer(found.stdout, "<f4").reshape(-1, 68, 2)
+    arrays = {"picture": rgb, "boxes": boxes, "landmarks": landmarks, "crops": pixels[:5], "points": points[:5]}
+    np.savez_compressed(RECORDS / "landmarks68.npz", **arrays)
+    nets["landmarks68.pixels"], nets["landmarks68.points"] = pixels[5:], points[5:]
+
+
+def similar(rgb, points, target):
+    """Cut so that `points` come closest to `target`: least squares for a, b, c, d in (ax - by + c, bx + ay + d)."""
+    rows = [[[x, -y, 1, 0], [y, x, 0, 1]] for x, y in points]
+    a, b, right, down = np.linalg.lstsq(np.concatenate(rows), target.reshape(-1), rcond=None)[0]
+    matrix = np.array([[a, -b, right], [b, a, down]])
+    return cv2.warpAffine(rgb, matrix, (112, 112), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def yunet(nets):
     rgb = picture()
     net = cv2.FaceDetectorYN.create(str(find(load_record("yunet"))), "", rgb.shape[1::-1], 0.6, 0.3, 5000)
     _, faces = net.detect(np.ascontiguousarray(rgb[..., ::-1]))
@@ -105,8 +156,8 @@ class OriginalNet:
         return [named[name] for name in outputs]
 
 
-def mtcnn_nets(nets, random):
-    rgb = picture()
+def mtcnn_nets(nets):
+    rgb, random = picture(), np.random.default_rng(1)
     package = mtcnn.MTCNN()
     original = {name: OriginalNet(s.model) for name, s in zip(("pnet", "rnet", "onet"), package.stages, strict=True)}
     record = load_record("mtcnn")
@@ -124,11 +175,11 @@ def mtcnn_nets(nets, random):
 
 
 if __name__ == "__main__":
-    nets: dict = {}
-    random = np.random.default_rng(0)
-    expression8()
-    mini_xception(nets, random)
-    yunet()
-    mtcnn_nets(nets, random)
+    makers = (expression8, xception, landmarks68, yunet, mtcnn_nets)
+    made = DATA / "nets.npz"
+    nets = dict(np.load(made)) if made.is_file() else {}
+    for make in makers:
+        if len(sys.argv) == 1 or make.__name__ in sys.argv[1:]:
+            make(nets)
     DATA.mkdir(exist_ok=True)
-    np.savez_compressed(DATA / "nets.npz", **nets)
+    np.savez_compressed(made, **nets)

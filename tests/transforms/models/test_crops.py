@@ -3,10 +3,12 @@
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from schemas.records import Faces
-from transforms.models.crops import crop_faces, similarity, square, to_gray
+from transforms.models.crops import crop_faces, similarity, square, to_gray, uncropped
 from transforms.models.record import CropContract, InputContract, load_record
 
 SQUARE = CropContract("square", 1.0, ())
@@ -124,8 +126,58 @@ def test_landmarks_are_brought_to_the_template() -> None:
 
 
 def test_landmarks_that_coincide_do_no_harm() -> None:
-    """All five in one point: finite matrices."""
+    """All five in one point: finite matrices, and the box in their place."""
     assert np.isfinite(similarity(np.zeros((1, 5, 2), np.float32), np.array(TEMPLATE, np.float32))).all()
+    rgb, template = noise(60, 60), CropContract("similarity", 1.0, TEMPLATE)
+    point = one(10, 10, 30, 30, landmarks=np.full((5, 2), 7, np.float32))
+    np.testing.assert_array_equal(
+        crop_faces(rgb, point, template, contract()), crop_faces(rgb, point, SQUARE, contract())
+    )
+    corners = np.array([[[0, 0], [1, 1]]], np.float32)
+    np.testing.assert_array_equal(uncropped(corners, point, template)[0], [[10, 10], [40, 40]])
+
+
+def test_a_box_may_be_stretched() -> None:
+    """Kind "box" shows just the box, whatever its shape; times a scale around its centre, and beyond the edge."""
+    rgb = noise(100, 100)
+    found = crop_faces(rgb, one(30, 10, 20, 40), CropContract("box", 1.0, ()), contract(48, "rgb", "linear"))[0]
+    np.testing.assert_array_equal(found, cv2.resize(rgb[10:50, 30:50], (48, 48), interpolation=cv2.INTER_LINEAR))
+    wide = crop_faces(rgb, one(0, 0, 20, 40), CropContract("box", 1.5, ()), contract(48, "rgb", "linear"))[0]
+    padded = np.pad(rgb, ((10, 0), (5, 0), (0, 0)), mode="edge")[:60, :30]
+    np.testing.assert_array_equal(wide, cv2.resize(padded, (48, 48), interpolation=cv2.INTER_LINEAR))
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([SQUARE, CropContract("square", 1.3, ()), CropContract("box", 1.2, ())]),
+    st.tuples(*[st.integers(-200, 2000)] * 2, *[st.integers(1, 900)] * 2),
+)
+def test_a_crops_corners_come_back_to_its_window(crop: CropContract, box: tuple[int, ...]) -> None:
+    """Of a crop by the box: the window has the box's centre, to half a pixel, and its size times the scale."""
+    x, y, width, height = box
+    corners = np.array([[[0, 0], [1, 1]]], np.float32)
+    ((left, top), (right, bottom)) = uncropped(corners, one(*box), crop)[0].tolist()
+    sides = (width, height) if crop.kind == "box" else (max(width, height),) * 2
+    assert abs((left + right) / 2 - (x + width / 2)) <= 0.5 and abs((top + bottom) / 2 - (y + height / 2)) <= 0.5
+    assert abs(right - left - sides[0] * crop.scale) <= 0.5001 and abs(bottom - top - sides[1] * crop.scale) <= 0.5001
+
+
+@settings(deadline=None)
+@given(st.floats(-3.1, 3.1), st.floats(3, 900), st.floats(-500, 5000), st.floats(-500, 5000))
+def test_aligning_and_back_returns_the_landmarks(angle: float, side: float, x: float, y: float) -> None:
+    """A template that was turned, scaled and shifted comes back from its crop's coordinates, and so does any point."""
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) * side
+    places = np.concatenate([TEMPLATE, [[0, 0], [1, 1], [0.2, -0.7]]])
+    landmarks = (places @ turn + [x, y]).astype(np.float32)
+    faces = one(0, 0, 9, 9, landmarks=landmarks[:5])
+    found = uncropped(places.astype(np.float32)[None], faces, CropContract("similarity", 1.0, TEMPLATE))[0]
+    np.testing.assert_allclose(found, landmarks, atol=max(1e-2, side * 1e-3))
+
+
+def test_no_faces_have_no_points() -> None:
+    """Nothing in, nothing out."""
+    none = np.zeros((0, 68, 2), np.float32)
+    assert uncropped(none, Faces.none(), CropContract("similarity", 1.0, TEMPLATE)).shape == (0, 68, 2)
 
 
 def test_the_built_in_classifiers_take_the_box_as_it_is() -> None:

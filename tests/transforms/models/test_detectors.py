@@ -211,7 +211,7 @@ def test_wrong_arguments_are_named() -> None:
     for wrong, text in (({"detect_size": 0}, "at least 1 pixel"), ({"threshold": 1.5}, "between 0 and 1")):
         with pytest.raises(UsageError, match=text):
             load_detector("yunet", CPU, **wrong)
-    with pytest.raises(UsageError, match="'expression8' is a classifier, expected a detector"):
+    with pytest.raises(UsageError, match="'expression8' is of kind 'classifier', expected a detector"):
         load_detector("expression8", CPU)
 
 

@@ -11,6 +11,7 @@ from schemas.errors import RunError, UsageError
 from transforms.models import golden, weights
 from transforms.models.classifiers import load_classifier
 from transforms.models.detectors import load_detector
+from transforms.models.landmarks68 import load_landmarker
 from transforms.models.record import RECORDS, ModelRecord
 from transforms.models.runtime import CPU
 
@@ -39,6 +40,23 @@ BROKEN = [
     ("mini-xception", "mean = [1.0]", "mean = [0.0]"),
     ("mini-xception", "scale = 0.0078", "scale = 0.0039"),
     ("mini-xception", '"disgust", "fear"', '"fear", "disgust"'),
+    ("big-xception-54", '"linear"', '"area"'),
+    ("big-xception-54", "mean = [1.0]", "mean = [0.0]"),
+    ("big-xception-54", '"sad", "surprise"', '"surprise", "sad"'),
+    ("landmarks68", '"rgb"', '"bgr"'),
+    ("landmarks68", "scale = 0.0039", "scale = 0.0078"),
+    ("landmarks68", "mean = [0.481498039215686, 0.458827450980392, 0.409011764705882]", "mean = [0.5]"),
+    ("landmarks68", "mean = [0.481498039215686, 0.458827450980392", "mean = [0.458827450980392, 0.481498039215686"),
+    ("landmarks68", '"NHWC"', '"NHWC"\nstd = [1.1]'),
+    ("landmarks68", '"linear"', '"cubic"'),
+    ("landmarks68", '"linear"', '"nearest"'),
+    ("landmarks68", "0.356, 0.660", "0.366, 0.660"),
+    ("landmarks68", "scale = 1.1", "scale = 1.0"),
+    (
+        "landmarks68",
+        'kind = "similarity"\nscale = 1.1 # where a face has no landmarks\ntemplate',
+        'kind = "square"\nscale = 1.1\n#',
+    ),
     ("yunet", '"bgr"', '"rgb"'),
     ("yunet", "threshold = 0.6", "threshold = 0.99"),
     ("mtcnn", '"rgb"', '"bgr"'),
@@ -64,6 +82,8 @@ def own(record: ModelRecord, folder: Path, old: str = "", new: str = "") -> Path
 def load(path: Path, kind: str) -> None:
     if kind == "detector":
         load_detector(path, CPU)
+    elif kind == "landmarks":
+        load_landmarker(path, CPU)
     else:
         load_classifier(path, CPU)
 
@@ -76,7 +96,9 @@ def test_a_broken_contract_is_caught(name: str, old: str, new: str, model: Model
         load(own(record, tmp_path, old, new), record.kind)
 
 
-@pytest.mark.parametrize("name", ["expression8", "mini-xception", "yunet", "mtcnn"])
+@pytest.mark.parametrize(
+    "name", ["expression8", "mini-xception", "mini-xception-107", "big-xception-54", "yunet", "mtcnn", "landmarks68"]
+)
 def test_an_unbroken_copy_passes(name: str, model: Model, tmp_path: Path) -> None:
     """A record works from any folder."""
     record = model(name)

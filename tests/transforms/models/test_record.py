@@ -23,9 +23,32 @@ def test_a_built_in_record_tells_what_a_person_wants_to_know(name: str) -> None:
 
 
 def test_names_are_listed_by_kind() -> None:
-    """Detectors and classifiers are told apart."""
-    assert builtin_names("classifier") == ("expression8", "mini-xception")
+    """Detectors, classifiers and landmarks are told apart."""
+    assert builtin_names("classifier") == (
+        "big-xception-54",
+        "expression8",
+        "mini-xception",
+        "mini-xception-107",
+        "xception-ensemble",
+    )
+    assert builtin_names("landmarks") == ("landmarks68",)
     assert builtin_names("detector") == ("mtcnn", "none", "yunet")
+
+
+# The sha256 of each contract as data sets have it in their configuration.
+CONTRACTS = {
+    "expression8": "db663f089331af03b9a6d078c316a4702f8158eef3b4690ad0602e86a695d196",
+    "mini-xception": "b428921ffb603fecbac9ada5541ec6230734040c55454b610f593ab5aa55cf5b",
+    "mtcnn": "7ac317c97dfcebc4bc6c3f524ee58dca1a94152ad5ee95400f8cf41136e1807d",
+    "none": "8ab465cd5f5be6d9849b5de0b6a18eed8333c2b53a8d28dc127b0321934b7eb6",
+    "yunet": "85da0a51e092b661e7d1449de0485a366d9460ee5c48e80cd2f52451c64aff9e",
+}
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_a_contracts_sha256_never_changes_by_itself(name: str) -> None:
+    """Data sets are pinned to it: a new field that is not used may not change it."""
+    assert load_record(name).contract_sha256 == CONTRACTS[name]
 
 
 def test_a_persons_own_record_is_a_path(tmp_path: Path) -> None:
@@ -38,8 +61,12 @@ def test_a_persons_own_record_is_a_path(tmp_path: Path) -> None:
 
 # (what to replace, by what, the field and the expectation that the error must name)
 MISTAKES = [
-    ('kind = "classifier"', 'kind = "clasifier"', "kind: expected one of detector, classifier, got 'clasifier'"),
-    ('family = "onnx"', "", "family: expected one of onnx, mini_xception, got nothing: the field is missing"),
+    (
+        'kind = "classifier"',
+        'kind = "clasifier"',
+        "kind: expected one of detector, classifier, landmarks, got 'clasifier'",
+    ),
+    ('family = "onnx"', "", "family: expected one of onnx, mini_xception, big_xception, ensemble, got nothing"),
     ("size = 48", 'size = "48"', r"input.size: expected a whole number from 8 to 1024, got '48'"),
     ("size = 48", "size = 4", "input.size: expected a whole number from 8 to 1024, got 4"),
     ("size = 48", "size = 48\nsice = 3", "input.sice: expected no such field, got 3"),
@@ -76,7 +103,7 @@ def test_a_mistake_is_named_with_file_field_and_expectation(old: str, new: str, 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     """So does a missing file."""
-    with pytest.raises(UsageError, match=r"no model 'yunett': expected one of expression8, .*yunet"):
+    with pytest.raises(UsageError, match=r"no model 'yunett': expected one of big-xception-54, expression8, .*yunet"):
         load_record("yunett")
     with pytest.raises(UsageError, match="cannot read it"):
         load_record("nowhere.toml")

@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from transforms.models import registry
-from transforms.models.registry import shared_classifier, shared_detector
+from transforms.models.record import ModelRecord
+from transforms.models.registry import shared_classifier, shared_detector, shared_landmarker
 from transforms.models.runtime import CPU
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -27,13 +29,20 @@ def test_threads_that_ask_at_once_get_one_model() -> None:
     registry._models.clear()
 
 
+def test_a_landmarker_is_loaded_once(model: Callable[[str], ModelRecord]) -> None:
+    """As the others are."""
+    model("landmarks68")
+    assert shared_landmarker("landmarks68", CPU) is shared_landmarker("landmarks68", CPU)
+    registry._models.clear()
+
+
 def test_the_models_need_neither_beam_nor_what_builds_graphs() -> None:
     """Importing all of it loads numpy, OpenCV and ONNX Runtime, and the default classifier runs with them alone."""
     code = """
 import sys
 for name in ("onnx", "h5py", "joblib", "lz4", "mtcnn", "apache_beam", "tensorflow", "PIL", "skimage", "pyarrow"):
     sys.modules[name] = None
-from transforms.models import classifiers, crops, detectors, quality, registry, runtime
+from transforms.models import classifiers, crops, detectors, landmarks68, pose, quality, registry, runtime
 assert classifiers.load_classifier("expression8", runtime.CPU).labels
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,0 +1,26 @@
+"""The one page that a person opens after a run: report/index.html, whole in itself, without a script or a request."""
+
+from typing import Any
+
+from pipelines.dataset import Dataset
+from pipelines.report.evaluation import evaluated
+from pipelines.report.numbers import measure
+from pipelines.report.page import render
+from pipelines.report.sections import headlines, made, sections
+from pipelines.report.told import Told
+from schemas.layout import REPORT
+from transforms.storage import write_atomic
+
+
+def write_report(dataset: Dataset, told: dict[str, Any]) -> None:
+    """Write report/index.html of a data set; `told` is what `pipelines.summary.summarise` returns. Raises RunError."""
+    most_first = sorted(told["errors"], key=lambda error: (-told["errors"][error], error))
+    known = Told(told, measure(dataset, most_first), dataset)
+    folder = dataset.path / REPORT
+    page = render(
+        title=dataset.path.resolve().name,
+        made=made(known),
+        headlines=headlines(known),
+        sections=sections(known, evaluated(folder / "evaluation.json")),
+    )
+    write_atomic(str(folder / "index.html"), page)
