@@ -10,6 +10,7 @@ from pathlib import Path
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
@@ -33,6 +34,12 @@ def pipeline_options(runner: str, beam_arguments: Sequence[str]) -> PipelineOpti
     if "--direct_running_mode" not in given:
         direct.direct_running_mode = "multi_threading"
     return options
+
+
+# Beam's embedded workers send what they have written every second, from a thread of its own, also in the middle of an
+# element whose coder is Python's: behind the cut its bytes are read as another element's. 0 sends by size alone, which
+# is only done between elements.
+worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
 
 
 def run_plan(plan: Plan, settings: Settings, runner: str, options: PipelineOptions) -> None:
