@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install install-test demo test check format bench bench-gpu soak clean
+.PHONY: help install install-test demo test check format bench bench-peers bench-gpu soak clean
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,7 @@ install-test: .venv/.installed-test
 demo: install ## label the built-in samples and show what was made
 	$(BIN)/python -m pipelines.annotate --runner=DirectRunner --output labelstream-demo --preview 9
 	@echo
+	@echo "the report:     labelstream-demo/report/index.html"
 	@echo "the picture:    labelstream-demo/report/preview.png"
 	@echo "COCO:           labelstream-demo/exports/annotations/instances.json"
 	@echo "JSON lines:     labelstream-demo/exports/labels.jsonl"
@@ -46,8 +47,11 @@ format: install-test ## put the code into the one format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install-test ## measure the pipeline against the bare loop and OpenCV's detector
+bench: install-test ## measure each step, the pipeline, the bare loop, the floor and OpenCV's detector
 	$(BIN)/python -m tests.benchmarks.bench
+
+bench-peers: install-test ## measure other tools on the same files, each in an environment of its own (8.7 GB)
+	$(BIN)/python -m tests.benchmarks.peers --write
 
 bench-gpu: ## measure the models on this machine's GPU (needs numpy, OpenCV and ONNX Runtime alone)
 	$(PYTHON) tests/benchmarks/bench_gpu.py
@@ -56,4 +60,4 @@ soak: install-test ## kill tests in full
 	$(BIN)/python -m tests.soak.kills
 
 clean: ## remove what the commands above made, .venv included
-	rm -rf .venv build *.egg-info labelstream-demo
+	rm -rf .venv .venv-peers build *.egg-info labelstream-demo

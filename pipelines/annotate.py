@@ -296,7 +296,6 @@ def _annotate(
             for manifest in epochs.run_epochs(dataset, planner, run_plan, identity, progress.draw):
                 run.add(manifest)
                 progress.committed(manifest)
-                give_back()
             stopped = stopping.stop_requested()
         return _finish(options, dataset, run, listing.skipped, configuration, stopped)
 
@@ -399,13 +398,19 @@ def _runner(
     # Great Expectations takes two seconds to import: beside the first pictures, not after them.
     threading.Thread(target=warm_up, daemon=True).start()
 
+    ran = False
+
     def run(plan: "Plan") -> None:
+        nonlocal ran
         from pipelines.flow import CPU_BATCHES, GPU_BATCHES, Settings
         from pipelines.runners import pipeline_options, run_plan
         from transforms.decode import CPU_ROOM, GPU_ROOM
         from transforms.models.runtime import resolve_device
 
         configure(options.log_format)  # importing Beam may have installed a handler of its own
+        if ran:
+            give_back()
+        ran = True
         on_cpu = resolve_device(options.device).name == "cpu"
         settings = Settings(
             root=str(options.output),

@@ -5,7 +5,9 @@ The portrait is NASA's photograph of Eileen Collins, which comes with scikit-ima
 
 import importlib.util
 import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -82,12 +84,42 @@ def scenes() -> list[Scene]:
     ]
 
 
+def walk(frames: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames of a film, (360, 640, 3) uint8 RGB: a head crosses the picture and leaves it."""
+    for number in range(frames):
+        left = round(20 + 640 * number / frames)
+        yield compose("frame", (640, 360), [(left, 70, 1.0)] if left < 464 else [], 0).rgb
+
+
+def write_film(path: Path, frames: Iterable[NDArray[np.uint8]], rate: int, **options: str) -> Path:
+    """Write RGB frames of one size as an MP4 at `rate` frames a second; `options` are the encoder's."""
+    import av
+
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=rate, options={"g": "12", "qscale": "3", **options})
+        for number, rgb in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width = rgb.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, "rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
 def write_samples(folder: Path) -> Path:
-    """Write the samples into `folder`, once; return it."""
+    """Write the samples, and a film of two seconds, into `folder`, once; return it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for scene in scenes():
-        path = folder / scene.name
+    writers: dict[str, Callable[[Path], object]] = {scene.name: partial(_write_scene, scene.rgb) for scene in scenes()}
+    writers["walk.mp4"] = lambda path: write_film(path, walk(24), 12)
+    for name, write in writers.items():
+        path = folder / name
         if not path.exists():
-            cv2.imwrite(str(path), scene.rgb[:, :, ::-1])
-            os.utime(path, (_MADE, _MADE))
+            # A name of its own until it is whole: another process may look, and this one may be killed.
+            unfinished = folder / f".{os.getpid()}-{name}"
+            write(unfinished)
+            os.utime(unfinished, (_MADE, _MADE))
+            unfinished.replace(path)
     return folder
+
+
+def _write_scene(rgb: NDArray[np.uint8], path: Path) -> None:
+    cv2.imwrite(str(path), rgb[:, :, ::-1])

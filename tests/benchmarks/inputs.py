@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.samples import scenes
+from schemas.errors import ItemError
+from transforms.pictures import decode
 
 PHOTOGRAPHS = Path(__file__).resolve().parents[3] / "shared" / "data" / "images" / "face"
 SEED = 20260101
@@ -49,6 +51,28 @@ def variants(count: int, least_side_px: int, most_side_px: int) -> tuple[str, Pa
     if not folder.is_dir():
         _make(folder, originals, count, (least_side_px, most_side_px))
     return told, folder
+
+
+def given(folder: Path, most: int) -> tuple[str, list[Path]]:
+    """Return what the pictures are, in words, and at most `most` distinct whole JPEG and PNG files below `folder`.
+
+    They are taken evenly from the sorted names. What is broken or a copy is left out: there tools differ in their task.
+    """
+    named = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    distinct = {hashlib.sha256(path.read_bytes()).digest(): path for path in reversed(named) if _is_whole(path)}
+    files = sorted(distinct.values())
+    if not files:
+        raise SystemExit(f"--input {folder}: expected a folder with JPEG or PNG pictures, found none that is whole")
+    taken = [files[number * len(files) // most] for number in range(most)] if len(files) > most else files
+    return f"{len(taken)} of {len(named)} JPEG and PNG files of {folder.name}", taken
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        decode(path.read_bytes())
+    except ItemError:
+        return False
+    return cv2.imread(str(path)) is not None
 
 
 def _make(folder: Path, originals: list[Pixels], count: int, sides_px: tuple[int, int]) -> None:

@@ -24,7 +24,7 @@ import cv2
 import polars as pl
 
 from pipelines.dataset import Dataset, is_dataset
-from pipelines.samples import compose, scenes
+from pipelines.samples import compose, scenes, walk, write_film
 from schemas.reasons import Outcome
 from schemas.tables import TABLES
 from tests.benchmarks import inputs, report
@@ -72,6 +72,7 @@ def make_inputs(folder: Path, pictures: int) -> int:
             (folder / f"{number:04d}-broken.jpg").write_bytes(cut)
     for scene in [*scenes(), compose("small.png", (320, 240), [(60, 40, 0.5)], 1)]:
         cv2.imwrite(str(folder / scene.name), scene.rgb[:, :, ::-1])
+    _make_films(folder)
     for source in (*SHARED.glob("data/images/*/*"), *SHARED.glob("data/broken/image/*")):
         target = folder / source.parent.name / source.name
         target.parent.mkdir(exist_ok=True)
@@ -80,6 +81,16 @@ def make_inputs(folder: Path, pictures: int) -> int:
     for path in files:
         os.utime(path, (MADE, MADE))
     return len(files)
+
+
+def _make_films(folder: Path) -> None:
+    """Write a film that takes several epochs, a copy of it, and a broken one."""
+    film = write_film(folder / "0100-film.mp4", walk(120), 24)
+    shutil.copyfile(film, folder / "0200-film-copy.mp4")
+    data = bytearray(write_film(folder / "0150-broken.mp4", walk(60), 24).read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 2000] = bytes(2000)
+    (folder / "0150-broken.mp4").write_bytes(data)
 
 
 class Soak:
