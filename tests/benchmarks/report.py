@@ -3,6 +3,8 @@
 Needs the standard library alone, so that `bench_gpu` can use it.
 """
 
+import json
+import math
 import os
 import platform
 import shlex
@@ -14,9 +16,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).resolve().parent / "results"
+
+PACKAGES = (
+    "apache-beam",
+    "great-expectations",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "opencv-python-headless",
+    "av",
+    "numpy",
+    "polars",
+    "pyarrow",
+    "pandas",
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,16 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
     '2.0 (1.0-3.0)'
     """
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+
+def percentiles(values: Sequence[float], at: Sequence[int] = (50, 90, 99), digits: int = 1) -> tuple[str, ...]:
+    """Return the smallest of `values` below which, or at which, each share of them lies, `at` in percent.
+
+    >>> percentiles([4.0, 1.0, 3.0, 2.0], at=(50, 75, 99))
+    ('2.0', '3.0', '4.0')
+    """
+    ranked = sorted(values)
+    return tuple(f"{ranked[max(0, math.ceil(len(ranked) * share / 100) - 1)]:.{digits}f}" for share in at)
 
 
 def machine() -> list[str]:
@@ -87,6 +113,14 @@ def tell(what: str, facts: Sequence[str], tables: Sequence[Table], write: bool) 
         path = RESULTS / f"{time.strftime('%Y-%m-%d')}-{what}.md"
         path.write_text(text)
         print(f"written: {path}")
+
+
+def keep(what: str, figures: Any) -> None:
+    """Put all figures into results/<date>-<what>.json."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{time.strftime('%Y-%m-%d')}-{what}.json"
+    path.write_text(json.dumps(figures, indent=1) + "\n")
+    print(f"written: {path}")
 
 
 def _processor() -> str:
