@@ -9,7 +9,8 @@ from schemas.errors import UsageError
 
 JOBS = {
     "annotate": "label pictures: faces, expressions, Parquet and COCO",
-    "export": "write COCO or JSON lines from a data set",
+    "export": "write COCO, YOLO, VOC, CSV, JSON lines or a labelled video from a data set",
+    "evaluate": "hold a data set's labels against the truth",
     "models": "list, fetch and check the models",
 }
 
