@@ -1,6 +1,7 @@
 """A contact sheet of some pictures with their boxes, landmarks and labels drawn: report/preview.png."""
 
-from math import ceil, floor, sqrt
+from collections.abc import Iterator
+from math import ceil, sqrt
 from typing import Any
 
 import cv2
@@ -12,15 +13,16 @@ from pipelines.dataset import Dataset
 from pipelines.logs import log
 from schemas.errors import ItemError
 from schemas.reasons import Outcome
+from transforms.drawing import draw_faces, face_of, write_caption
 from transforms.pictures import decode
 from transforms.storage import read_bytes, write_atomic
+from transforms.video import read_frames
 
 TILE_PX = 320
 """Width and height of one picture's tile, its caption apart."""
 
 CAPTION_PX = 20
-_INK, _BOX, _POINT = (235, 235, 235), (80, 200, 60), (255, 90, 60)
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_GROUND, _INK = 30, (235, 235, 235)
 
 
 def draw_preview(dataset: Dataset, count: int) -> None:
@@ -28,20 +30,14 @@ def draw_preview(dataset: Dataset, count: int) -> None:
     told = dataset.manifests[-1].told["configuration"] if dataset.manifests else None
     if told is None:
         return
-    tiles = []
     chosen = _chosen(dataset, count)
     mine = pl.col("image_id").is_in(chosen["image_id"].implode())
     faces = dataset.scan("annotations").filter(mine).collect().partition_by("image_id", as_dict=True)
-    for row in chosen.iter_rows(named=True):
-        try:
-            picture = decode(
-                read_bytes(row["source_uri"], told["max_bytes"]), max_pixels=told["max_pixels"], reduce_to=TILE_PX
-            )
-        except ItemError as error:
-            log.warning("preview leaves out %s: %s", row["source_uri"], error)
-            continue
+    drawn = {}
+    for row, rgb in _pictures(chosen, told):
         own = faces.get((row["image_id"],))
-        tiles.append(_tile(picture.rgb, row, own.to_dicts() if own is not None else []))
+        drawn[row["image_id"]] = _tile(rgb, row, own.to_dicts() if own is not None else [])
+    tiles = [drawn[image_id] for image_id in chosen["image_id"] if image_id in drawn]
     if tiles:
         _, png = cv2.imencode(".png", np.ascontiguousarray(_sheet(tiles)[:, :, ::-1]))
         (dataset.path / "report").mkdir(exist_ok=True)
@@ -49,11 +45,34 @@ def draw_preview(dataset: Dataset, count: int) -> None:
 
 
 def _chosen(dataset: Dataset, count: int) -> pl.DataFrame:
+    """Return the first pictures, those with faces before the others, and of each video the first frame before more."""
     images = dataset.scan("images").filter(
         pl.col("outcome").is_in([Outcome.LABELLED, Outcome.NO_FACE, Outcome.QUARANTINED])
     )
-    first = images.with_columns(bare=pl.col("annotations") == 0).sort("bare", maintain_order=True)
-    return first.head(count).collect()
+    bare = images.with_columns(bare=pl.col("annotations") == 0)
+    nth = pl.when(pl.col("video_id").is_null()).then(0).otherwise(pl.int_range(pl.len()).over("video_id", "bare"))
+    return bare.with_columns(nth=nth).sort("bare", "nth", maintain_order=True).head(count).collect()
+
+
+def _pictures(chosen: pl.DataFrame, told: dict[str, Any]) -> Iterator[tuple[dict[str, Any], NDArray[np.uint8]]]:
+    """Yield the rows with their pixels, which may be reduced; stills first. What cannot be read is left out."""
+    still = pl.col("video_id").is_null()
+    for row in chosen.filter(still).iter_rows(named=True):
+        try:
+            data = read_bytes(row["source_uri"], told["max_bytes"])
+            yield row, decode(data, max_pixels=told["max_pixels"], reduce_to=TILE_PX).rgb
+        except ItemError as error:
+            log.warning("preview leaves out %s: %s", row["source_uri"], error)
+    for _, rows in chosen.filter(~still).group_by("video_id", maintain_order=True):
+        wanted = {row["frame_index"]: row for row in rows.iter_rows(named=True)}
+        try:
+            for frame in read_frames(rows["source_uri"][0], max_pixels=told["max_pixels"]):
+                if frame.moment.frame in wanted:
+                    yield wanted.pop(frame.moment.frame), frame.rgb
+                if not wanted:
+                    break
+        except ItemError as error:
+            log.warning("preview leaves out %s: %s", rows["source_uri"][0], error)
 
 
 def _tile(rgb: NDArray[np.uint8], row: dict[str, Any], faces: list[dict[str, Any]]) -> NDArray[np.uint8]:
@@ -61,36 +80,18 @@ def _tile(rgb: NDArray[np.uint8], row: dict[str, Any], faces: list[dict[str, Any
     fit = TILE_PX / max(row["width"], row["height"])
     size = max(1, round(row["width"] * fit)), max(1, round(row["height"] * fit))
     small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if fit < 1 else cv2.INTER_LINEAR)
-    tile = np.full((TILE_PX + CAPTION_PX, TILE_PX, 3), 30, np.uint8)
+    tile = np.full((TILE_PX + CAPTION_PX, TILE_PX, 3), _GROUND, np.uint8)
     left, top = (TILE_PX - size[0]) // 2, (TILE_PX - size[1]) // 2
     tile[top : top + size[1], left : left + size[0]] = small
-    for face in faces:
-        _draw_face(tile, face, fit, left, top)
+    draw_faces(tile[:TILE_PX], (face_of(face).scaled(fit, left, top) for face in faces))
     caption = row["file_name"].split("/")[-1]
-    ascii_caption = caption.encode("ascii", "replace").decode()[:44]
-    cv2.putText(tile, ascii_caption, (4, TILE_PX + 14), _FONT, 0.4, _INK, 1, cv2.LINE_AA)
+    write_caption(tile, caption, 4, TILE_PX + 14, 12, _INK)
     return tile
-
-
-def _draw_face(tile: NDArray[np.uint8], face: dict[str, Any], fit: float, left: int, top: int) -> None:
-    x, y = left + face["bbox_x"] * fit, top + face["bbox_y"] * fit
-    right, bottom = x + face["bbox_w"] * fit, y + face["bbox_h"] * fit
-    cv2.rectangle(tile, (round(x), round(y)), (round(right), round(bottom)), _BOX, 1, cv2.LINE_AA)
-    if face["landmarks"] is not None:
-        for px, py in np.asarray(face["landmarks"]).reshape(5, 2):
-            point = (round(left + px * fit), round(top + py * fit))
-            cv2.circle(tile, point, 2 if right - x > 40 else 1, _POINT, -1, cv2.LINE_AA)
-    # Cut, not rounded: 1.00 would say that a person confirmed it.
-    text = f"{face['label']} {floor(face['confidence'] * 100) / 100:.2f}"
-    (width, height), _ = cv2.getTextSize(text, _FONT, 0.4, 1)
-    at = max(0, min(round(x), TILE_PX - width)), max(height + 2, round(y) - 3)
-    cv2.rectangle(tile, (at[0], at[1] - height - 2), (at[0] + width, at[1] + 3), _BOX, -1)
-    cv2.putText(tile, text, at, _FONT, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
 
 
 def _sheet(tiles: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     columns = ceil(sqrt(len(tiles)))
-    blank = np.full_like(tiles[0], 30)
+    blank = np.full_like(tiles[0], _GROUND)
     padded = tiles + [blank] * (-len(tiles) % columns)
     rows = [np.hstack(padded[start : start + columns]) for start in range(0, len(padded), columns)]
     return np.vstack(rows)

@@ -72,9 +72,7 @@ def _read(path: str) -> dict[str, Any]:
         with Path(path).open("rb") as stream:
             data = stream.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
-            raise UsageError(
-                f"{OPTION} {printable(path)}: expected a short text, got over {_MOST_BYTES:,} bytes"
-            )
+            raise UsageError(f"{OPTION} {printable(path)}: expected a short text, got over {_MOST_BYTES:,} bytes")
         return tomllib.loads(data.decode("utf-8"))
     except OSError as error:
         raise UsageError(f"{OPTION} {printable(path)}: cannot be read: {error.strerror}") from None

@@ -3,11 +3,12 @@
 VIDEOS = frozenset(
     {
         *("mp4", "matroska", "avi", "mpeg-ts", "mpeg-ps", "flv", "asf", "ogg", "ivf"),
-        *("h264", "hevc", "mpeg-video", "mpeg4-video"),  # streams without a container
+        *("h264", "hevc", "mpeg-video", "mpeg4-video", "obu"),  # streams without a container; OBU is AV1's
     }
 )
 """What `sniff` calls moving pictures; a GIF or WebP may be one too."""
 
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 JPEG_START = b"\xff\xd8\xff"
 JUNK_BYTES = 16  # a stray line end or length field before a JPEG; more is another kind of file with a JPEG in it
 _MAGIC = (
@@ -25,7 +26,7 @@ _MAGIC = (
     (b"\xff\x0a", "jxl"),
     (b"8BPS", "psd"),
     (b"%PDF-", "pdf"),
-    (b"\x1a\x45\xdf\xa3", "matroska"),
+    (_EBML, "matroska"),
     (b"FLV\x01", "flv"),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
     (b"OggS", "ogg"),
@@ -33,13 +34,14 @@ _MAGIC = (
     (b"\0\0\x01\xba", "mpeg-ps"),
     (b"\0\0\x01\xb3", "mpeg-video"),
     (b"\0\0\x01\xb0", "mpeg4-video"),
+    (b"\x12\0\x0a", "obu"),
 )
 _BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
 _FIRST_UNITS = {
-    **dict.fromkeys((b"\x67", b"\x27", b"\x47", b"\x09"), "h264"),
+    **dict.fromkeys((b"\x67", b"\x27", b"\x47", b"\x09", b"\x06"), "h264"),
     **dict.fromkeys((b"\x40", b"\x46"), "hevc"),
 }
-"""How streams without a container begin: parameter sets or a delimiter."""
+"""How streams without a container begin: parameter sets, a delimiter, or information beside the pictures."""
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
@@ -117,3 +119,27 @@ def _sniff_text(data: bytes) -> str:
     return (
         "text" if text.isprintable() or all(c.isprintable() or c in "\ufeff\t\r\n\f\x1b" for c in text) else "unknown"
     )
+
+
+def declared_bytes(head: bytes) -> int | None:
+    """Return how long the file with these first bytes says that it is; None where its kind, or this file, does not say.
+
+    >>> declared_bytes(b"RIFF\\x10\\0\\0\\0AVI ")
+    24
+    """
+    if head[:4] == b"RIFF":
+        size = int.from_bytes(head[4:8], "little")
+        return None if size == 2**32 - 1 else 8 + size
+    if head[:4] == _EBML and (header := _ebml_size(head, 4)):
+        segment = sum(header)
+        if head[segment : segment + 4] == _SEGMENT and (rest := _ebml_size(head, segment + 4)):
+            return sum(rest)
+    return None
+
+
+def _ebml_size(head: bytes, at: int) -> tuple[int, int] | None:
+    """Return where the contents of a Matroska element begin, and their bytes; None where they are not told."""
+    length = 9 - head[at].bit_length() if len(head) > at else 9
+    mask = (1 << 7 * length) - 1
+    size = int.from_bytes(head[at : at + length], "big") & mask
+    return None if length > 8 or size == mask else (at + length, size)

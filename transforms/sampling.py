@@ -13,7 +13,7 @@ ALL, KEYFRAMES = "all", "keyframes"
 MOST_FPS = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """What a choice needs to know of a frame: `pts` in its stream's time base, and whether it is a key frame."""
 
@@ -38,8 +38,9 @@ def pick(
     """Yield the wanted ones of `frames`, which come in the order of showing.
 
     `wanted` is "all", "keyframes", or a number of frames a second as `read_fps` takes it. Ticks then stand at equal
-    distances from the first frame on, and each has the frame that is shown nearest to it, if there is one within half a
-    distance; so a variable frame rate gives even samples, and never more than there are frames.
+    distances from the first frame on, as long as the video lasts, and each has the frame shown nearest to it, if
+    there is one within half a distance, give or take a unit of time. So a variable frame rate gives even samples, a
+    rate above the video's own all frames, ten seconds at one a second ten, and none comes twice.
     """
     if wanted == ALL:
         yield from frames
@@ -55,17 +56,23 @@ def _nearest(frames: Iterable[tuple[Candidate, T]], rate: Fraction, unit: Fracti
     scale, parts = (rate * unit).as_integer_ratio()
     first: int | None = None
     best: tuple[Candidate, T] | None = None
-    best_tick = best_distance = 0
+    best_tick = best_distance = passed = shown = 0
     for each in frames:
         if first is None:
             first = each[0].pts
-        passed = (each[0].pts - first) * scale
+        before, passed = passed, (each[0].pts - first) * scale
+        shown = passed - before  # how long the last one is shown is not told: as long as the one before it
         tick = -((parts - 2 * passed) // (2 * parts))  # halves go to the tick before
+        # Times that were rounded may stand a unit on the wrong side of the border between two ticks: 30 frames a second
+        # of 29.97 in milliseconds are all of them.
+        if best is not None and tick == best_tick and 2 * (passed + scale) > (2 * tick + 1) * parts:
+            tick += 1
         distance = abs(passed - tick * parts)
         if best is not None and tick != best_tick:
             yield best
             best = None
         if best is None or distance < best_distance:
             best, best_tick, best_distance = each, tick, distance
-    if best is not None:
+    # Where ticks stand close the end is none to look at: it is rounded too.
+    if best is not None and (best_tick == 0 or parts <= 2 * shown or best_tick * parts < passed + shown):
         yield best

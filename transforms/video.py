@@ -5,8 +5,11 @@ by the file's content and pinned, and a video can make it open no other file: pl
 """
 
 import contextlib
+import errno
+import re
+import struct
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -38,6 +41,7 @@ DEMUXERS = {
     "mpeg-ts": "mpegts",
     "mpeg-video": "mpegvideo",
     "mpeg4-video": "m4v",
+    "obu": "obu",
     "ogg": "ogg",
 }
 """FFmpeg's demuxer for each kind of `transforms.kinds.sniff`."""
@@ -45,7 +49,14 @@ DEMUXERS = {
 HEAD_BYTES = 1024
 """Enough of a file's beginning to tell its kind."""
 
+_GIF_LEAST, _GIF_INSTEAD = 2, 10  # hundredths of a second
+_JOINT_PACKETS = 2
+
 _BUFFER_BYTES = 1 << 18
+_BACKS_S = (0, 1, 10)
+"""How far before a key frame to jump, in seconds, one after the other: some containers find places by decoding times,
+which lie before those of showing, and then jump past the key frame."""
+
 _JUMP_S = 20.0
 """A gap up to the next wanted key frame, in seconds of the video, over which reading on costs more than a jump."""
 
@@ -65,9 +76,13 @@ class Source:
 
     def __init__(self, uri: str, kind: str, max_pixels: int) -> None:
         """Open it; raise ItemError "corrupt", "no_video", "too_large", "unsupported", or as `storage.opened`."""
+        if kind not in DEMUXERS:
+            raise ItemError("no_video", f"expected a video, found a file of another kind ({kind})")
         self.uri = uri
         self.kind = kind
         self.max_pixels = max_pixels
+        self.broken: ItemError | None = None
+        self.container: Any
         self._open = contextlib.ExitStack()
         self.reopen()
 
@@ -87,7 +102,7 @@ class Source:
         with contextlib.ExitStack() as opening:
             file = opening.enter_context(opened(self.uri))
             # Inside `opened` an error of FFmpeg must not be taken for one of the file system: some are both.
-            with _told(f"this is no whole video ({self.kind})"):
+            with told(f"this is no whole video ({self.kind})"):
                 self.container = opening.enter_context(
                     av.open(
                         file,
@@ -125,46 +140,93 @@ class Source:
         return int(self.stream.time_base.numerator), int(self.stream.time_base.denominator)
 
     def packets(self) -> Iterator[Any]:
-        """Yield the stream's packets from here on; raise ItemError where the container breaks."""
-        with _told("the video breaks off"):
-            for packet in self.container.demux(self.stream):
-                if packet.size:
-                    yield packet
+        """Yield the stream's packets from here on; where the container breaks they end, and `broken` says why."""
+        self.broken = None
+        try:
+            with told("the video breaks off"):
+                packets = (packet for packet in self.container.demux(self.stream) if packet.size)
+                yield from _MENDERS.get(self.kind, iter)(packets)
+        except ItemError as error:
+            self.broken = error
+        except IndexError:
+            pass  # PyAV's own, at the end of a file in which another stream appeared late
 
     def packets_from(self, start: int) -> Iterator[Any]:
         """Yield the packets from the key frame at PTS `start` on."""
-        for jump in (True, False):
-            # Some containers jump past the place or not at all: then it is read from the beginning.
-            if not jump:
+        for back_s in (*_BACKS_S, None):
+            if back_s is None:
                 self.reopen()
-            else:
-                try:
-                    self.container.seek(start, stream=self.stream)
-                except FFmpegError:
-                    continue
+            elif not self._jump(start - round(back_s / self.stream.time_base)):
+                continue
             packets = self.packets()
             for packet in packets:
                 if packet.is_keyframe and packet.pts == start:
                     yield packet
                     yield from packets
                     return
-                if jump and packet.is_keyframe and packet.pts is not None and packet.pts > start:
+                if back_s is not None and packet.is_keyframe and packet.pts is not None and packet.pts > start:
                     break
-        raise ItemError("corrupt", f"the key frame at {_seconds(start, self.time_base)} is not there any more")
+        place = _seconds(start, self.time_base)
+        raise self.broken or ItemError("corrupt", f"the key frame at {place} is not there any more")
+
+    def _jump(self, pts: int) -> bool:
+        if self.kind == "gif":
+            return False  # its times are counted from the beginning
+        try:
+            self.container.seek(pts, stream=self.stream)
+        except FFmpegError:
+            return False
+        return True
+
+
+def _slowed(packets: Iterable[Any]) -> Iterator[Any]:
+    """Time the packets of a GIF as browsers do, and ffprobe: what is shown for under 20 ms is shown for 100."""
+    pts = 0
+    for packet in packets:
+        packet.pts = packet.dts = pts
+        pts += packet.duration if packet.duration >= _GIF_LEAST else _GIF_INSTEAD
+        yield packet
+
+
+def _unmarked(packets: Iterable[Any]) -> Iterator[Any]:
+    """Take the mark of damage from packets of a transport stream behind which a key frame comes at once.
+
+    They are marked where two recordings were joined, whole as both are: the second one begins with a key frame.
+    """
+    held: deque[Any] = deque()
+    for packet in packets:
+        if packet.is_keyframe:
+            for before in held:
+                before.is_corrupt = False
+        held.append(packet)
+        if len(held) > _JOINT_PACKETS:
+            yield held.popleft()
+    yield from held
+
+
+_MENDERS: dict[str, Callable[[Iterable[Any]], Iterator[Any]]] = {"gif": _slowed, "mpeg-ts": _unmarked}
+"""What is to be mended in the packets of a kind."""
 
 
 def _refuse(url: str, *_: object) -> NoReturn:
-    raise PermissionError(f"a video may not open another file: {printable(url)}")
+    raise ItemError("unsupported", f"a video may not open another file: {printable(url)}")
 
 
 @contextlib.contextmanager
-def _told(what: str) -> Iterator[None]:
+def told(what: str) -> Iterator[None]:
+    """Turn errors of FFmpeg, and of reading the file, into ItemError; `what` begins its text."""
     try:
         yield
     except FFmpegError as error:
-        raise ItemError("corrupt", f"{what}: {error.strerror or type(error).__name__}") from error
-    except PermissionError as error:
-        raise ItemError("unsupported", str(error)) from error
+        raise ItemError("corrupt", f"{what}: {_why(error)}") from error
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # a place before the file's beginning was asked for
+            raise ItemError("corrupt", f"{what}: it points out of itself") from error
+        raise ItemError("unreadable", f"{what}: the file cannot be read: {error.strerror}") from error
+
+
+def _why(error: FFmpegError) -> str:
+    return error.strerror or type(error).__name__
 
 
 def require_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -191,17 +253,43 @@ class _Pictures:
     def __init__(self, max_pixels: int) -> None:
         self._max_pixels = max_pixels
         self._reformatter = VideoReformatter()
+        self._matrices: dict[int, Matrix] = {}
 
     def rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
         require_pixels(frame.width, frame.height, self._max_pixels)
         alpha = any(component.is_alpha for component in frame.format.components)
-        with _told("a frame cannot be converted"):
-            seen = self._reformatter.reformat(
+        with told("a frame cannot be converted"):
+            seen: Any = self._reformatter.reformat(
                 frame, format="rgba" if alpha else "rgb24", interpolation=Interpolation.BILINEAR, threads=1
             ).to_ndarray()
-        pixels = _on_white(seen) if alpha else seen
-        turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+        # A frame that was asked for its side data is only freed by the collector of cycles: one of each turn is asked.
+        if frame.rotation not in self._matrices:
+            self._matrices[frame.rotation] = _display_matrix(frame)
+        return _upright(_on_white(seen) if alpha else seen, self._matrices[frame.rotation])
+
+
+Matrix = tuple[int, int, int, int]
+"""a, b, c, d: a pixel at x, y is shown at x * a + y * c from the left and x * b + y * d from the top."""
+
+
+def _upright(pixels: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:
+    """Return the pixels turned and mirrored by quarter turns."""
+    a, b, c, d = matrix
+    if abs(b) > abs(a):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _display_matrix(frame: VideoFrame) -> Matrix:
+    """Return what the video's metadata say of the frame's turn."""
+    try:
+        told: Any = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know all that FFmpeg puts beside a frame; this much it tells nevertheless
+        return ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))[round(frame.rotation / 90) % 4]
+    if told is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d, *_ = struct.unpack("=9i", told)
+    return a, b, c, d
 
 
 def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -245,17 +333,17 @@ def _listed(uri: str, clip: Clip, max_pixels: int) -> Iterator[Frame]:
         first = min(due)
         raise ItemError(
             "missing_frames",
-            f"{len(due)} of {len(clip.pts)} frames that the index lists were not decoded, the first at "
-            f"{_seconds(first, clip.time_base)}",
+            f"from {_seconds(first, clip.time_base)} on, frames that the index lists were not decoded",
         )
 
 
 def _decoded(source: Source, clip: Clip) -> Iterator[VideoFrame]:
     """Yield the decoded frames, the wanted ones among others; decode no more than they need."""
-    feed = _Feed(source, frozenset(clip.pts))
+    wanted = frozenset(clip.pts)
+    feed = _Feed(source, wanted)
     starts = frozenset(clip.starts)
     waiting = deque(zip(clip.pts, clip.starts, strict=True))  # wanted frames that the decoder has not been given yet
-    given: set[int] = set()
+    given: set[int] = set()  # of the wanted ones
     packets: Iterator[Any] = iter(())
     at = None  # the last packet's time, None behind the end
     while waiting:
@@ -269,65 +357,81 @@ def _decoded(source: Source, clip: Clip) -> Iterator[VideoFrame]:
             needed = reached is not None and bool(waiting) and waiting[0][1] <= reached
             if needed:
                 yield from feed.give(packet)
-                given.add(packet.pts)
+                if packet.pts in wanted:
+                    given.add(packet.pts)
                 while waiting and waiting[0][0] in given:
                     waiting.popleft()
             elif reached is not None:
                 at = packet.pts
                 break
-        yield from feed.drain()
-        if needed or reached is None:
-            return  # the end of the file
+        yield from feed.rest()
+        if needed or reached is None:  # the end of the file
+            if waiting and source.broken:
+                raise source.broken
+            return
+
+
+def _has_layers(source: Source) -> bool:
+    """Tell whether this is HEVC in temporal layers: frames that their own layer does not need, higher ones may."""
+    context = source.stream.codec_context
+    if context.name != "hevc":
+        return False
+    # The third byte of a sequence's parameters has the number of layers above the first; H.265, 7.3.2.2.
+    sequences = re.findall(rb"\x42\x01(.)", context.extradata or b"", re.DOTALL)
+    return not sequences or any(third[0] >> 1 & 7 for third in sequences)
 
 
 class _Feed:
-    """Gives packets to the decoder, and takes frames out of it."""
+    """Gives packets to the decoder, and takes frames out of it: only whole ones, up to the first that is damaged."""
 
     def __init__(self, source: Source, wanted: frozenset[int]) -> None:
         self._context = source.stream.codec_context
         self._time_base = source.time_base
         self._wanted = wanted
         self._skipping = False
+        self._may_skip = not _has_layers(source)
 
-    def give(self, packet: Any) -> Iterable[VideoFrame]:
-        """Return the frames that are complete now; raise ItemError where the packet is damaged.
+    def give(self, packet: Any) -> Iterator[VideoFrame]:
+        """Yield the frames that are complete now; raise ItemError where one is damaged, or the packet.
 
         A frame that nobody wants is not decoded where no other needs it.
         """
-        skip = packet.pts not in self._wanted
+        skip = self._may_skip and packet.pts not in self._wanted
         if skip != self._skipping:
             self._context.skip_frame = "NONREF" if skip else "DEFAULT"
             self._skipping = skip
+        if packet.is_corrupt:
+            yield from self._rest_before(packet.pts)
+            raise self._damaged(packet.pts, "a part of it is missing")
         try:
-            return self._good(self._context.decode(packet), packet.pts)
+            frames = self._context.decode(packet)
         except FFmpegError as error:
-            # Not those that are shown behind the damage and were decoded before it: the rest is lost as a whole.
-            frames = [frame for frame in self.drain() if packet.pts is None or frame.pts < packet.pts]
-            return _then_broken(frames, self._broken(packet.pts, error))
+            yield from self._rest_before(packet.pts)
+            raise self._damaged(packet.pts, _why(error)) from error
+        yield from self._whole(frames)
 
-    def drain(self) -> list[VideoFrame]:
-        """Return the frames that the decoder still holds, and make it ready for another key frame."""
+    def rest(self) -> Iterator[VideoFrame]:
+        """Yield the frames that the decoder still holds, and make it ready for another key frame."""
         try:
             frames = self._context.decode(None)
-            self._context.flush_buffers()
-        except FFmpegError:
-            return []
-        return [frame for frame in frames if not frame.is_corrupt]
+        except FFmpegError as error:
+            raise self._damaged(None, _why(error)) from error
+        self._context.flush_buffers()
+        yield from self._whole(frames)
 
-    def _good(self, frames: list[VideoFrame], pts: int) -> Iterable[VideoFrame]:
-        for number, frame in enumerate(frames):
+    def _rest_before(self, pts: int | None) -> Iterator[VideoFrame]:
+        # What is shown later may be whole: which of it the decoder has depends on where the clip began.
+        return (frame for frame in self.rest() if pts is None or frame.pts is None or frame.pts < pts)
+
+    def _whole(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+        for frame in frames:
             if frame.is_corrupt:
-                return _then_broken(frames[:number], self._broken(pts, None))
-        return frames
+                raise self._damaged(frame.pts, "the frame is not whole")
+            yield frame
 
-    def _broken(self, pts: int, error: FFmpegError | None) -> ItemError:
-        why = error.strerror if error is not None else "the frame is damaged"
-        return ItemError("corrupt", f"the video is damaged at {_seconds(pts, self._time_base)}: {why}")
-
-
-def _then_broken(frames: list[VideoFrame], error: ItemError) -> Iterator[VideoFrame]:
-    yield from frames
-    raise error
+    def _damaged(self, pts: int | None, why: str) -> ItemError:
+        place = "" if pts is None else f" at {_seconds(pts, self._time_base)}"
+        return ItemError("corrupt", f"the video is damaged{place}: {why}")
 
 
 def _in_order(uri: str, kind: str, wanted: str, max_pixels: int) -> Iterator[Frame]:
@@ -344,18 +448,26 @@ def _counted(source: Source) -> Iterator[tuple[Moment, VideoFrame]]:
     step = max(1, round(1 / (rate * source.stream.time_base)))
     feed = _Feed(source, _Everything())
     last = None
-    frames = (frame for packet in source.packets() for frame in feed.give(packet))
-    for number, frame in enumerate(_then(frames, feed.drain)):
-        pts = frame.pts
-        if pts is None or (last is not None and pts <= last):
-            pts = 0 if last is None else last + step
+    decoded: deque[int] = deque()  # when, in the order of decoding: all that AVI tells
+
+    def given() -> Iterator[VideoFrame]:
+        for packet in source.packets():
+            if packet.dts is not None:
+                decoded.append(packet.dts)
+            yield from feed.give(packet)
+        yield from feed.rest()
+
+    for number, frame in enumerate(given()):
+        first_decoded = decoded.popleft() if decoded else None
+        pts = first_decoded if source.kind == "avi" else frame.pts
+        if last is None:
+            pts = pts or 0
+        elif pts is None or pts <= last:
+            pts = last + (1 if pts == last else step)
         last = pts
         yield moment(number, pts, source.time_base), frame
-
-
-def _then(frames: Iterable[VideoFrame], rest: Any) -> Iterator[VideoFrame]:
-    yield from frames
-    yield from rest()
+    if source.broken:
+        raise source.broken
 
 
 class _Everything(frozenset[int]):
@@ -374,7 +486,12 @@ def read_frames(uri: str, *, max_pixels: int) -> Generator[Frame, None, None]:
         yield from read_clip(uri, clip, wanted=ALL, max_pixels=max_pixels)
 
 
+def head_of(uri: str) -> bytes:
+    """Return a file's first bytes, enough to tell its kind; raise ItemError where it cannot be read."""
+    with opened(uri) as file, told("its kind cannot be told"):
+        return file.read(HEAD_BYTES)
+
+
 def kind_of(uri: str) -> str:
     """Return what the file is, as `transforms.kinds.sniff` does; raise ItemError where it cannot be read."""
-    with opened(uri) as file:
-        return sniff(file.read(HEAD_BYTES))
+    return sniff(head_of(uri))

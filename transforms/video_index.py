@@ -4,6 +4,7 @@ The index is what lets a plan say exactly which frames an epoch covers, and lets
 clip begins at a key frame from which it can be decoded alone, so its frames have the same bits as in one long reading.
 """
 
+import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -13,19 +14,24 @@ from typing import Any
 from schemas.errors import ItemError
 from schemas.records import Clip
 from transforms import webp
-from transforms.kinds import VIDEOS, sniff
+from transforms.kinds import VIDEOS, declared_bytes, sniff
+from transforms.mp4 import claims_too_much
 from transforms.sampling import Candidate, pick
 from transforms.stopping import stop_requested
 from transforms.storage import opened
-from transforms.video import HEAD_BYTES, Source
+from transforms.video import Source, head_of, told
 
 CLIP_FRAMES = 64
 """Wanted frames after which a clip ends at the next key frame: a seek costs about 20 frames of decoding."""
 
+_GIF_END = b"\x3b"
 _IDR, _NAL_TYPE = 5, 0x1F  # H.264, table 7-1
+_FRAME_START = b"\0\0\1\xb6"  # MPEG-4, part 2, table 6-3
+_LEAST_FRAME_BYTES = 9  # what says "no frame" has up to 8
+_PROGRESSIVE = 1  # AVFieldOrder; less is unknown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Listed:
     """One frame of the index; `start` is the PTS of the key frame from which it must be decoded."""
 
@@ -64,6 +70,8 @@ def index_of(uri: str, kind: str, max_pixels: int) -> VideoIndex:
     try:
         if kind == "webp":
             return _webp_index(uri, max_pixels)
+        if kind == "mp4":
+            _require_possible(uri)
         with Source(uri, kind, max_pixels) as source:
             return _index(source)
     except ItemError as error:
@@ -73,8 +81,7 @@ def index_of(uri: str, kind: str, max_pixels: int) -> VideoIndex:
 def video_kind(uri: str, max_pixels: int) -> str | None:
     """Return the kind of a video by its content, None for anything else; a GIF or WebP of one frame is a picture."""
     try:
-        with opened(uri) as file:
-            head = file.read(HEAD_BYTES)
+        head = head_of(uri)
     except ItemError:
         return None  # decode will say why
     kind = sniff(head)
@@ -83,9 +90,24 @@ def video_kind(uri: str, max_pixels: int) -> str | None:
     return kind if kind in VIDEOS else None
 
 
+def _require_possible(uri: str) -> None:
+    with opened(uri) as file, told("the file cannot be searched"):
+        if claims_too_much(file):
+            raise ItemError("corrupt", "the file claims more samples than it can hold")
+
+
 def _webp_index(uri: str, max_pixels: int) -> VideoIndex:
-    times = webp.frame_times(uri, max_pixels)
-    return VideoIndex("webp", webp.TIME_BASE, 0, 0, True, tuple(Listed(pts, pts == 0, 0) for pts in times), "", "")
+    found = webp.frames_of(uri, max_pixels)
+    return VideoIndex(
+        kind="webp",
+        time_base=webp.TIME_BASE,
+        width=found.width,
+        height=found.height,
+        listed=True,
+        frames=tuple(Listed(pts, pts == 0, 0) for pts in found.times),
+        error="truncated" if found.message else "",
+        message=found.message,
+    )
 
 
 @dataclass
@@ -115,22 +137,58 @@ def _index(source: Source) -> VideoIndex:
 
 def _packets(source: Source) -> _Packets:
     read = _Packets([], "", "")
+    tells = _tells_times(source)
     codec, extradata = source.stream.codec_context.name, source.stream.codec_context.extradata or b""
-    try:
-        for packet in source.packets():
-            if len(read.found) % 1000 == 0 and stop_requested():
-                raise Stopped
-            begins = packet.is_keyframe and _can_begin(packet, codec, extradata)
-            read.found.append((packet.pts, _is_shown(packet, codec), packet.is_keyframe, begins))
-    except ItemError as error:
-        read.error, read.message = error.error, str(error)
-    declared = source.stream.frames if source.kind == "mp4" else 0  # other containers only guess
+    for packet in source.packets():
+        if len(read.found) % 1000 == 0 and stop_requested():
+            raise Stopped
+        begins = packet.is_keyframe and _can_begin(packet, codec, extradata)
+        pts = packet.pts if tells and (codec != "mpeg4" or _is_one_frame(packet)) else None
+        read.found.append((pts, _is_shown(packet, codec), packet.is_keyframe, begins))
+    if source.broken:
+        read.error, read.message = source.broken.error, str(source.broken)
+    declared = len(source.stream.index_entries) if source.kind == "mp4" else 0  # other containers only guess
     if not read.error and len(read.found) < declared:
         read.error = "truncated"
-        read.message = f"the file ends after {len(read.found)} of {declared} frames: it is a broken copy"
+        read.message = (
+            f"the file ends after {len(read.found)} of {declared} frames: it is a broken copy"
+            if read.found
+            else f"the file has none of its {declared} frames: it is a broken copy, or they are in another file"
+        )
+    if not read.error and not _is_whole(source):
+        read.error, read.message = "truncated", f"the file ends after {len(read.found)} frames: it is a broken copy"
+        if source.kind == "gif":
+            del read.found[-1:]  # FFmpeg takes what there is of it for a frame
     if not read.error and not read.found:
         read.error, read.message = "no_video", "expected a video, found no frame in it"
     return read
+
+
+def _is_whole(source: Source) -> bool:
+    """Tell whether the file has its end, as far as its kind tells."""
+    with opened(source.uri) as file, told("its end cannot be read"):
+        size = file.seek(0, os.SEEK_END)
+        if source.kind != "gif":
+            return size >= (declared_bytes(head_of(source.uri)) or 0)
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == _GIF_END
+
+
+def _tells_times(source: Source) -> bool:
+    """Tell whether the PTS of packets are those of frames.
+
+    AVI tells only when packets are decoded; FFmpeg works the rest out for codecs that delay at most one frame. In MPEG
+    streams, H.264 may have two packets for the two fields of a frame.
+    """
+    context = source.stream.codec_context
+    if source.kind == "avi":
+        return context.name not in ("h264", "hevc")
+    return not (source.kind in ("mpeg-ts", "mpeg-ps") and context.name == "h264" and context.field_order > _PROGRESSIVE)
+
+
+def _is_one_frame(packet: Any) -> bool:
+    """Tell whether a packet of MPEG-4 holds one frame: it may hold two, and packets without a frame follow then."""
+    return packet.size >= _LEAST_FRAME_BYTES and bytes(packet).count(_FRAME_START) == 1
 
 
 def _is_shown(packet: Any, codec: str) -> bool:
@@ -148,7 +206,7 @@ def _can_begin(packet: Any, codec: str, extradata: bytes) -> bool:
     if codec != "h264":
         return True
     data = bytes(packet)
-    if extradata[:1] == b"\x01":  # avcC: each unit has its length in front
+    if extradata[:1] == b"\x01" and len(extradata) > 4:  # avcC: each unit has its length in front
         return _IDR in _unit_types(data, (extradata[4] & 3) + 1)
     return any(unit[0] & _NAL_TYPE == _IDR for unit in re.findall(rb"\x00\x00\x01(.)", data, re.DOTALL))
 
@@ -162,7 +220,11 @@ def _unit_types(data: bytes, length_bytes: int) -> set[int]:
 
 
 def _frames(packets: list[tuple[int | None, bool, bool, bool]]) -> list[Listed] | None:
-    """Return the frames that are shown in their order; None where times are missing or repeated, or nothing begins."""
+    """Return the frames that are shown in their order; None where times are missing, repeated or go back.
+
+    None also where the first key frame is none at which decoding can begin: how many frames are lost then is known to
+    the decoder alone.
+    """
     times = [pts for pts, *_ in packets]
     if any(pts is None for pts in times) or len(set(times)) < len(times):
         return None
@@ -170,8 +232,12 @@ def _frames(packets: list[tuple[int | None, bool, bool, bool]]) -> list[Listed] 
     frames = []
     for pts, shown, is_key, begins in packets:
         assert pts is not None  # said above
-        if begins and (not starts or pts > starts[-1]):
+        if begins and starts and pts < starts[-1]:
+            return None
+        if begins:
             starts.append(pts)
+        elif is_key and not starts:
+            return None
         # Behind a key frame may come frames that are shown before it: they need the key frame before that one.
         place = bisect_right(starts, pts)
         if shown and place:

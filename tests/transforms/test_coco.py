@@ -16,16 +16,20 @@ from tests.builders import LABELS, Parts, column, face, picture, tables, with_va
 from tests.extras import extra
 from tests.strategies import datasets
 from transforms import encoding
-from transforms.coco import Categories, Written, write_coco
+from transforms.coco import write_coco
+from transforms.encoding import Categories, Written
 from transforms.rules import clean
 
 ROOTS = {0: "first", 1: "second"}
 
 
-def raw(*each: Tables, categories: Categories = "expression", roots: dict[int, str] | None = None) -> bytes:
+def raw(
+    *each: Tables, categories: Categories = "expression", roots: dict[int, str] | None = None, dense: bool = False
+) -> bytes:
     """Return the bytes of the export of some parts."""
     out = io.BytesIO()
-    write_coco(Parts(*each), out, categories=categories, labels=LABELS, info={"version": "1"}, roots=roots or ROOTS)
+    options: dict[str, Any] = {"labels": LABELS, "info": {"version": "1"}, "roots": roots or ROOTS}
+    write_coco(Parts(*each), out, categories=categories, dense=dense, **options)
     return out.getvalue()
 
 
@@ -203,6 +207,58 @@ def test_attributes_carry_what_coco_has_no_place_for() -> None:
     assert (attributes["brightness"], attributes["contrast"], attributes["sharpness"]) == (0.5, 0.25, 0.125)
     assert row["keypoints"][:3] == [40.0, 68.0, 2]
     assert coco(sure)["images"][0]["attributes"]["sha256"] == column(sure, "images", "sha256")[0]
+
+
+def test_poses_are_attributes_where_they_are_known() -> None:
+    """A row without one has no member of the name; the rank is always there."""
+    posed = face(yaw=12.5, pitch=-3.0, roll=None, face_scale=40.25, face_rotation=float("nan"))
+    rows = coco(clean(tables(picture("a.jpg", posed, face((300, 9, 50, 60))))))["annotations"]
+    poses = [{name: row["attributes"].get(name) for name in ("yaw", "pitch", "roll", "face_scale")} for row in rows]
+    assert poses[0] == {"yaw": 12.5, "pitch": -3.0, "roll": None, "face_scale": 40.25}
+    assert "yaw" not in rows[1]["attributes"]
+    assert [row["attributes"]["rank"] for row in rows] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("given_", "told"),
+    [
+        ('{"occluded": true, "track": [1, {"a": null}]}', {"occluded": True, "track": [1, {"a": None}]}),
+        ("{}", {}),
+        (None, {}),
+        ('{"confidence": 2, "yaw": "x"}', {"given_confidence": 2, "given_yaw": "x"}),  # ours are never replaced
+        ("[1, 2]", {"attributes": [1, 2]}),
+        ('{"a": 1', {"attributes": '{"a": 1'}),  # no JSON is kept as it is
+        ("{" * 5000, {"attributes": "{" * 5000}),
+        ("[" * 100_000, {"attributes": "[" * 100_000}),
+        ('{"a": NaN, "b": -Infinity}', {"a": None, "b": None}),
+        ('{"a": 1e999}', {"attributes": '{"a": 1e999}'}),  # infinity to most readers
+        ('{"a": "\\ud800"}', {"a": "?"}),  # half a character
+        ('{"a": "}]\\n\\u2028"}', {"a": "}]\n\u2028"}),
+    ],
+)
+def test_attributes_that_came_with_a_label_are_kept(given_: str | None, told: dict[str, Any]) -> None:
+    """Whatever text it is, the file is valid JSON."""
+    rows = coco(tables(picture("a.jpg", face(attributes=given_), face((300, 9, 50, 60)))))["annotations"]
+    assert set(rows[0]["attributes"]) - set(rows[1]["attributes"]) == set(told)
+    assert {name: rows[0]["attributes"][name] for name in told} == told
+    assert rows[0]["attributes"]["confidence"] == 0.9
+
+
+def test_68_landmarks_are_keypoints_where_they_are_asked_for() -> None:
+    """With names and edges; a row without them has none, and a point that was not seen is hidden."""
+    points = [float(i) for i in range(136)]
+    points[2] = float("nan")
+    given_ = clean(tables(picture("a.jpg", face(landmarks_68=points), face((300, 9, 50, 60)))))
+    told = coco(given_, dense=True)
+    first, second = told["annotations"]
+    assert (len(first["keypoints"]), first["num_keypoints"]) == (204, 67)
+    assert first["keypoints"][:9] == [0.0, 1.0, 2, 0, 0, 0, 4.0, 5.0, 2]
+    assert (second["keypoints"], second["num_keypoints"]) == ([0] * 204, 0)
+    for category in told["categories"]:
+        assert len(set(category["keypoints"])) == 68
+        assert {point for edge in category["skeleton"] for point in edge} == set(range(1, 69))
+    assert "300-W" in told["info"]["landmarks"]
+    assert len(coco(given_)["annotations"][0]["keypoints"]) == 15
 
 
 def test_landmarks_that_are_not_there_are_zeros() -> None:
