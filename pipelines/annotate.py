@@ -393,6 +393,8 @@ def _runner(
     options: argparse.Namespace, beam_arguments: list[str], configuration: "Configuration", identity: "Identity"
 ) -> "RunPlan":
     """Return the function that runs one plan. Beam is imported when the first plan needs it."""
+    import pandas  # noqa: F401  Beam and Great Expectations would import it at once, and one see half of it
+
     from validation.suites import warm_up
 
     # Great Expectations takes two seconds to import: beside the first pictures, not after them.

@@ -60,7 +60,9 @@ _ANNOTATIONS = [
     ("h", pa.float32()),
     ("detection_score", pa.float32()),
     ("landmarks", pa.list_(pa.float32(), 10)),  # 5 x 2: x then y
-    ("landmarks_68", pa.list_(pa.float32(), 136)),  # 68 x 2: x then y; null unless asked for
+    # 68 x 2: x then y; null unless asked for, and so of no fixed length: pyarrow 25 writes lists of a fixed length with
+    # nulls among them, but cannot read them.
+    ("landmarks_68", pa.list_(pa.float32())),
     ("face_scale", pa.float32()),  # distance of the eyes, in pixels
     ("face_rotation", pa.float32()),  # in the picture's plane, degrees, clockwise
     ("yaw", pa.float32()),

@@ -22,6 +22,10 @@ from transforms.video import Frame, read_clip
 from transforms.video_index import clips, index_of, video_kind
 
 MAX_PIXELS = 4_000_000
+AV1 = Path(__file__).parent / "transforms" / "data" / "av1.obu"
+"""Forty frames of AV1, 160 x 120 px, a key frame every ten. The encoder at hand would take the machine for itself: it
+gives the thread that calls it real-time priority."""
+
 WHOLE = 1 << 60
 """Frames of a clip that is never cut."""
 
@@ -84,7 +88,7 @@ def encode(
 def copy(source: Path, path: Path, *, form: str | None = None, file_options: Mapping[str, str] | None = None) -> Path:
     """Put the packets of a video into another container, and return its path."""
     with av.open(str(source)) as given, av.open(str(path), "w", format=form, options=dict(file_options or {})) as file:
-        stream: Any = file.add_stream_from_template(given.streams.video[0])
+        stream: Any = file.add_stream_from_template(given.streams.video[0], opaque=True)
         for packet in given.demux(video=0):
             if packet.dts is not None:
                 packet.stream = stream

@@ -213,8 +213,9 @@ def _shapes(x: pl.Expr, y: pl.Expr, w: pl.Expr, h: pl.Expr, landmarks: _Points) 
     right, bottom = (x + w).round(2), (y + h).round(2)
     corners = pl.concat_str(x, y, x, bottom, right, bottom, right, y, separator=",")
     points, seen = [], []
+    places = pl.col(landmarks.column).cast(pl.List(pl.Float32))
     for i in range(len(landmarks.names)):
-        x, y = (pl.col(landmarks.column).arr.get(2 * i + axis).cast(pl.Float64).round(2) for axis in (0, 1))
+        x, y = (places.list.get(2 * i + axis).cast(pl.Float64).round(2) for axis in (0, 1))
         known = (x.is_finite() & y.is_finite()).fill_null(False)
         points.append(pl.when(known).then(pl.concat_str(x, y, pl.lit("2"), separator=",")).otherwise(pl.lit("0,0,0")))
         seen.append(known.cast(pl.Int32))

@@ -72,7 +72,7 @@ def _face(vocabulary: Sequence[str], dense: bool) -> dict[str, pl.Expr]:
 
 def _points(column: str, names: Sequence[str]) -> dict[str, pl.Expr]:
     return {
-        f"{name}_{axis}": pl.col(column).arr.get(2 * i + at)
+        f"{name}_{axis}": pl.col(column).cast(pl.List(pl.Float32)).list.get(2 * i + at)
         for i, name in enumerate(names)
         for at, axis in enumerate("xy")
     }

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import UsageError
@@ -102,6 +102,8 @@ def test_never_more_than_were_asked_for(start: int, gaps: list[int], rate: Fract
 
 @settings(deadline=None)
 @given(RATES, UNITS, st.integers(1, 300), st.integers(0, 10**5), st.fractions(1, 4, max_denominator=1000))
+@example(Fraction(30000, 1001), (1, 1000), 300, 0, Fraction(1001, 1000))
+@example(Fraction(24000, 1001), (1001, 30000), 8, 1, Fraction(1))
 def test_a_rate_above_the_own_takes_every_frame(
     own: Fraction, unit: Unit, count: int, start: int, factor: Fraction
 ) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from schemas.errors import ItemError
 from tests import videos
-from tests.videos import MAX_PIXELS, edited, encode, in_fields, picture, planned, read, tool, turned
+from tests.videos import AV1, MAX_PIXELS, copy, edited, encode, in_fields, picture, planned, read, tool, turned
 from transforms.video import Source, kind_of, read_clip, read_frames
 from transforms.video_index import index_of
 
@@ -142,7 +142,7 @@ ZOO: dict[str, Callable[[Path], Path]] = {
     "back.ts": lambda path: joined(
         path,
         encode(path.with_suffix(".1.ts"), options=B_FRAMES),
-        encode(path.with_suffix(".2.ts"), options=B_FRAMES, times=range(1, 81, 2), time_base=Fraction(1, 50)),
+        encode(path.with_suffix(".2.ts"), options=B_FRAMES, times=range(51, 251, 5), time_base=Fraction(1, 125)),
     ),
     "mpeg4.avi": lambda path: encode(path, "mpeg4", options={"bf": "2", "g": "10"}),
     "mpeg4.mp4": lambda path: encode(path, "mpeg4", options={"bf": "2", "g": "10"}),
@@ -159,9 +159,10 @@ ZOO: dict[str, Callable[[Path], Path]] = {
         path, "libvpx-vp9", options={"auto-alt-ref": "6", "lag-in-frames": "25", "g": "20", "cpu-used": "5"}
     ),
     "vp9.mp4": lambda path: encode(path, "libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8", "g": "10"}),
-    "av1.mp4": lambda path: encode(path, "libsvtav1", options={"preset": "10", "g": "10"}),
-    "av1.ivf": lambda path: encode(path, "libsvtav1", options={"preset": "10", "g": "10"}),
-    "av1.obu": lambda path: encode(path, "libsvtav1", options={"preset": "10", "g": "10"}),
+    "av1.mp4": lambda path: copy(AV1, path),
+    "av1.webm": lambda path: copy(AV1, path),
+    "av1.ivf": lambda path: copy(AV1, path),
+    "av1.obu": lambda path: copy(AV1, path),
     "hevc.mp4": lambda path: encode(path, "libx265", options=x265(open_gop=1)),
     "hevc.ts": lambda path: encode(path, "libx265", options=x265(open_gop=1)),
     "hevc.hevc": lambda path: encode(path, "libx265", options=x265(open_gop=1)),
@@ -298,7 +299,7 @@ def test_times_are_those_that_ffprobe_says(name: str, zoo: Callable[[str], Path]
 def test_a_place_is_found_without_reading_up_to_it(form: str, tmp_path: Path) -> None:
     """A clip far into a long video costs no more than the first one: the file is not begun again."""
     codec = {"webm": "libvpx", "mpg": "mpeg2video", "avi": "mpeg4", "ivf": "libvpx"}.get(form, "libx264")
-    path = encode(tmp_path / f"a.{form}", codec, count=400, options={"bf": "2", "g": "10"} if form not in ("webm","wmv") else None)
+    path = encode(tmp_path / f"a.{form}", codec, count=200, options={"g": "10"})
     kind = kind_of(str(path))
     index = index_of(str(path), kind, MAX_PIXELS)
     with Source(str(path), kind, MAX_PIXELS) as source:
@@ -441,11 +442,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], Path], str, Callable[[bytes], bytes]]] 
     "blanked program stream": (lambda path: encode(path, "mpeg2video", options={"bf": "2"}, **LARGE), "a.mpg", blanked),
     "blanked AVI": (lambda path: encode(path, "mpeg4", options={"bf": "2", "g": "10"}, **LARGE), "a.avi", blanked),
     "blanked HEVC": (lambda path: encode(path, "libx265", options=x265(), **LARGE), "a.mp4", blanked),
-    "blanked AV1": (lambda path: encode(path, "libsvtav1", options={"preset": "10"}, **LARGE), "a.mp4", blanked),
+    "blanked AV1": (lambda path: copy(AV1, path), "a.ivf", blanked),
 }
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_lost_packets_of_a_broadcast_are_told(seed: int, tmp_path: Path) -> None:
     """Frames that need what is lost look whole to the decoder; none of them is kept."""
     path = encode(tmp_path / "a.ts", options={"bf": "3", "g": "20"}, count=60, **LARGE)
