@@ -15,6 +15,7 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from schemas.errors import ItemError
 from schemas.records import Clip
@@ -28,6 +29,16 @@ gives the thread that calls it real-time priority."""
 
 WHOLE = 1 << 60
 """Frames of a clip that is never cut."""
+
+
+B_FRAMES = {"bf": "3", "g": "10", "x264-params": "b-pyramid=normal"}
+"""Options of libx264: groups of ten, of which some frames need later ones."""
+
+
+def x265(**parameters: object) -> dict[str, str]:
+    """Return options of libx265; it prints nothing."""
+    told = {"log_level": 0, "keyint": 10, "bframes": 4, **parameters}
+    return {"x265-params": ":".join(f"{name.replace('_', '-')}={value}" for name, value in told.items())}
 
 
 def tool(name: str) -> str:
@@ -93,6 +104,23 @@ def copy(source: Path, path: Path, *, form: str | None = None, file_options: Map
             if packet.dts is not None:
                 packet.stream = stream
                 file.mux(packet)
+    return path
+
+
+def joined(path: Path, *parts: Path) -> Path:
+    """Write the files one behind the other, and return the path."""
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def animated(path: Path, **options: Any) -> Path:
+    """Write a drawing of nine frames by Pillow, half of it see-through; a frame covers a part of the one before."""
+    frames = []
+    for number in range(9):
+        rgba = np.dstack([picture(number), np.full((48, 64), 255, np.uint8)])
+        rgba[:, : 4 * number + 4] = 0
+        frames.append(Image.fromarray(rgba))
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
     return path
 
 

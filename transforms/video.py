@@ -141,11 +141,15 @@ class Source:
 
     def packets(self) -> Iterator[Any]:
         """Yield the stream's packets from here on; where the container breaks they end, and `broken` says why."""
+        return _MENDERS.get(self.kind, iter)(self._demuxed())
+
+    def _demuxed(self) -> Iterator[Any]:
         self.broken = None
         try:
             with told("the video breaks off"):
-                packets = (packet for packet in self.container.demux(self.stream) if packet.size)
-                yield from _MENDERS.get(self.kind, iter)(packets)
+                for packet in self.container.demux(self.stream):
+                    if packet.size:
+                        yield packet
         except ItemError as error:
             self.broken = error
         except IndexError:
@@ -174,7 +178,7 @@ class Source:
             return False  # its times are counted from the beginning
         try:
             self.container.seek(pts, stream=self.stream)
-        except FFmpegError:
+        except (FFmpegError, OSError):
             return False
         return True
 
