@@ -91,6 +91,33 @@ def test_lost_packets_of_a_broadcast_are_told(seed: int, tmp_path: Path) -> None
     assert read(path, most=1) == (kept, error)
 
 
+def test_sounds_that_begin_late_change_nothing(tmp_path: Path) -> None:
+    """A broadcast may take up others at any time, and PyAV stumbles over many at the end of the file."""
+    before, late = encode(tmp_path / "before.ts", count=300), tmp_path / "late.ts"
+    with av.open(str(late), "w") as file:
+        pictures: Any = file.add_stream("libx264", rate=25)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        sounds: list[Any] = [file.add_stream("mp2", rate=44100) for _ in range(30)]
+        for number in range(300, 340):
+            frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            file.mux(pictures.encode(frame))
+        file.mux(pictures.encode(None))
+        for sound_of in sounds:
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 2304), np.int16), format="s16", layout="stereo")
+            silence.sample_rate, silence.pts, silence.time_base = 44100, 530000, Fraction(1, 44100)
+            file.mux(sound_of.encode(silence))
+            file.mux(sound_of.encode(None))
+    padding = tmp_path / "padding.ts"  # FFmpeg looks at the end when it opens the file, and shall not see them there
+    padding.write_bytes((b"\x47\x1f\xff\x10" + bytes(184)) * 3000)
+    path = joined(tmp_path / "a.ts", before, late, padding, encode(tmp_path / "after.ts", times=range(340, 380)))
+    with av.open(str(path)) as file, pytest.raises(IndexError):
+        list(file.demux(video=0))
+    frames, error = read(path)
+    assert (len(frames), error) == (380, "")
+    assert read(path, most=8) == (frames, "")
+
+
 def test_joined_broadcasts_are_whole(tmp_path: Path) -> None:
     """Their packets are marked as damaged at the joint, and are not."""
     parts = [
