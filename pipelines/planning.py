@@ -369,6 +369,8 @@ class Planner:
         plan = self.plans
         most = min(CLIP_FRAMES, self.epoch_items)
         planned = list(clips(index, self.configuration["frames"], most=most, after=after))
+        if after is not None and index.listed and not planned[0].pts and not index.error:
+            return  # another choice of frames left nothing behind what is committed
         self.more_items += sum(len(clip.pts) for clip in planned) - 1
         for clip in planned:
             if self.plans != plan and ref.key not in self.committed.unfinished:

@@ -115,7 +115,7 @@ def load_detector(
 
     `detect_size`: pictures are brought to at most this longer side, in pixels, before the net sees them (None: as they
     are). `threshold`: the lowest score kept (None: the record's). `second_look`: where nothing was found, look at a
-    small padded copy too; leave it out for the frames of a video, where it finds more ghosts than faces.
+    small padded copy too; frames of videos gain no ghosts by it, because the copy is small.
     Raises UsageError for a bad record or missing weights, RunError where the golden outputs differ.
     """
     record = load_record(name_or_path)
