@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,13 +19,14 @@ from pipelines import options as shared
 from pipelines.logs import configure, log, run_command
 from pipelines.memory import give_back, share_heaps
 from pipelines.recipe import effective, with_recipe
-from schemas.errors import RunError, UsageError
+from pipelines.requirements import require_output, require_runner, version
+from schemas.errors import UsageError
 from schemas.vocabulary import label_order
 
 if TYPE_CHECKING:
     from pipelines.configuration import Configuration, ModelChoice
     from pipelines.dataset import Dataset
-    from pipelines.epochs import Identity, RunPlan
+    from pipelines.epochs import Identity
     from pipelines.planning import Plan
     from pipelines.summary import Run
     from transforms.models.classifiers import Classifier
@@ -169,26 +170,14 @@ def main(argv: Sequence[str]) -> int:
     options, beam_arguments = shared.read(arguments, with_recipe(arguments, argv))
     configure(options.log_format)
     share_heaps()
-    if options.runner.lower() == "directrunner":
-        options.runner = "DirectRunner"
-    else:
-        _require_runner(options.runner)
+    options.runner = require_runner(options.runner)
     inputs = options.input or [_samples()]
     output = Path(options.output)
-    _require_output(output)
+    require_output(output)
     if options.dry_run:
         return _dry_run(options, inputs, output)
     recipe = effective(arguments, options, beam_arguments)
     return _annotate(options, beam_arguments, inputs, output, recipe, started)
-
-
-def _require_runner(name: str) -> None:
-    from apache_beam.runners.runner import create_runner
-
-    try:
-        create_runner(name)
-    except (ValueError, ImportError) as error:
-        raise UsageError(f"--runner {name}: expected DirectRunner or a runner of Beam: {error}") from None
 
 
 def _samples() -> str:
@@ -201,25 +190,6 @@ def _samples() -> str:
         folder = write_samples(Path(tempfile.gettempdir()) / "labelstream-samples")
     log.info("no --input named: labelling the built-in samples in %s", folder)
     return str(folder)
-
-
-def _require_output(output: Path) -> None:
-    from pipelines.dataset import is_dataset
-    from schemas.layout import MANIFESTS, PLANS, TEMPORARY
-
-    if "://" in str(output):
-        raise UsageError(f"--output {output}: expected a folder on this machine; this version writes to no other place")
-    try:
-        if output.exists() and not output.is_dir():
-            raise UsageError(f"--output {output}: expected a folder, but this is a file")
-        # A run that was killed at its very start leaves some of these.
-        begun = {TEMPORARY, PLANS, MANIFESTS}
-        if output.is_dir() and not is_dataset(output) and {path.name for path in output.iterdir()} - begun:
-            raise UsageError(
-                f"--output {output}: this folder is not empty and is no data set; name a new folder or a data set"
-            )
-    except OSError as error:
-        raise UsageError(f"--output {output} cannot be used: {error.strerror}") from None
 
 
 def _dry_run(options: argparse.Namespace, inputs: list[str], output: Path) -> int:
@@ -256,7 +226,7 @@ def _annotate(
     from pipelines import epochs
     from pipelines.configuration import require_same
     from pipelines.dataset import Dataset, is_dataset
-    from pipelines.planning import Planner
+    from pipelines.planning import Planner, take_up
     from pipelines.progress import Progress
     from pipelines.summary import Run
     from schemas.layout import RECIPE
@@ -293,7 +263,8 @@ def _annotate(
         run = Run(started)
         count = partial(_count, inputs, output)
         with epochs.stop_on_signals(), Progress(count, lambda: planner.more_items) as progress:
-            for manifest in epochs.run_epochs(dataset, planner, run_plan, identity, progress.draw):
+            unfinished = take_up(dataset, planner)
+            for manifest in epochs.run_epochs(dataset, planner, run_plan, identity, progress.draw, unfinished):
                 run.add(manifest)
                 progress.committed(manifest)
             stopped = stopping.stop_requested()
@@ -391,7 +362,7 @@ def _chosen(name_or_path: str) -> "ModelChoice":
 
 def _runner(
     options: argparse.Namespace, beam_arguments: list[str], configuration: "Configuration", identity: "Identity"
-) -> "RunPlan":
+) -> Callable[["Plan"], None]:
     """Return the function that runs one plan. Beam is imported when the first plan needs it."""
     import pandas  # noqa: F401  Beam and Great Expectations would import it at once, and one see half of it
 
@@ -404,8 +375,8 @@ def _runner(
 
     def run(plan: "Plan") -> None:
         nonlocal ran
-        from pipelines.flow import CPU_BATCHES, GPU_BATCHES, Settings
-        from pipelines.runners import pipeline_options, run_plan
+        from pipelines.flow import CPU_BATCHES, GPU_BATCHES, Settings, build
+        from pipelines.runners import pipeline_options, run_pipeline
         from transforms.decode import CPU_ROOM, GPU_ROOM
         from transforms.models.runtime import resolve_device
 
@@ -432,7 +403,13 @@ def _runner(
                 "coordinates": "absolute pixels after EXIF orientation, origin top-left; cx, cy, w, h in 0..1",
             },
         )
-        run_plan(plan, settings, options.runner, pipeline_options(options.runner, beam_arguments))
+        run_pipeline(
+            partial(build, plan=plan, settings=settings),
+            f"epoch {plan.epoch}",
+            settings.root,
+            options.runner,
+            pipeline_options(options.runner, beam_arguments),
+        )
 
     return run
 
@@ -454,7 +431,7 @@ def _finish(
         from pipelines.export import export_all
 
         export_all(dataset, options.coco_categories)
-    told = summarise(dataset, run, skipped, configuration)
+    told = summarise(dataset, run, skipped, configuration.hash)
     write_summary(dataset, told)
     if not stopped:
         from pipelines.report import write_report
@@ -466,17 +443,6 @@ def _finish(
         draw_preview(dataset, options.preview)
     print(*last_lines(told, dataset.path), sep="\n", flush=True)
     return 0 if stopped else run.exit_code(options.max_failure_rate)
-
-
-def version() -> str:
-    """Return the project's version."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-
-    try:
-        return installed("labelstream")
-    except PackageNotFoundError:
-        raise RunError("labelstream is not installed in this environment: run make install") from None
 
 
 if __name__ == "__main__":

@@ -7,10 +7,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from schemas.errors import RunError, UsageError
 from schemas.layout import MANIFESTS
@@ -137,11 +140,7 @@ class Dataset:
         empty = pl.DataFrame(schema(table, self.labels).empty_table())
         if not epochs:
             return _strings(empty.lazy())
-        # Another configuration may know other labels: their columns are null where they were not known.
-        rows = pl.scan_parquet(
-            list(epochs), schema=empty.schema, missing_columns="insert", include_file_paths="_path", glob=False
-        )
-        frame = _strings(rows)
+        frame = pl.concat(_strings(_read(paths, empty.schema)) for paths in _alike(table, manifests, self.path))
         if not self.taken_back:
             return frame.drop("_path")
         committed = pl.LazyFrame({"_path": list(epochs), "_epoch": list(epochs.values())})
@@ -162,6 +161,36 @@ class Parts:
 
     def __iter__(self) -> Iterator[Part]:
         return (self.dataset.part(manifest) for manifest in self.dataset.manifests)
+
+
+def _alike(table: str, manifests: list[Manifest], root: Path) -> Iterator[list[str]]:
+    """Yield the table's files in order, those of one version of the landmarks' type together."""
+    for _, group in groupby(manifests, lambda manifest: manifest.told["version"].startswith(_FIXED_LANDMARKS)):
+        paths = [str(root / path) for manifest in group for path in manifest.paths(table)]
+        if paths:
+            yield paths
+
+
+_FIXED_LANDMARKS = ("0.1.", "0.2.")
+"""The versions that wrote landmarks as lists of a fixed length."""
+
+
+def _read(paths: list[str], wanted: pl.Schema) -> pl.LazyFrame:
+    """Return the files' rows with the columns `wanted`: null where a file, made otherwise or earlier, has them not."""
+    old = {
+        field.name: pl.Array(pl.Float32, field.type.list_size)
+        for field in pq.read_schema(paths[0])
+        if pa.types.is_fixed_size_list(field.type)
+    }
+    rows = pl.scan_parquet(
+        paths,
+        schema=pl.Schema({**wanted, **old}),
+        missing_columns="insert",
+        extra_columns="ignore",
+        include_file_paths="_path",
+        glob=False,
+    )
+    return rows.with_columns(pl.col(name).arr.to_list() for name in old)
 
 
 def _strings(frame: pl.LazyFrame) -> pl.LazyFrame:

@@ -6,17 +6,18 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO, TypeVar
 
 import polars as pl
 
 from pipelines.configuration import NEWER
 from pipelines.dataset import Dataset, Manifest
-from pipelines.planning import Plan, Planner, broken_videos, pending, still_holds
+from pipelines.planning import pending
+from pipelines.roots import Root
 from schemas.errors import RunError, UsageError
 from schemas.layout import EXPORTS, MANIFESTS, PLANS, REPORT, SHARD_NAME, TEMPORARY, epoch_file
 from schemas.reasons import Outcome
@@ -24,8 +25,42 @@ from schemas.tables import CROPS, TABLES
 from transforms import stopping
 from transforms.storage import TEMP_PREFIX, create_exclusive
 
-RunPlan = Callable[[Plan], None]
-"""Runs one plan to its end, or raises `RunError`."""
+
+class AnyPlan(Protocol):
+    """Exactly what one epoch covers; made durable before it runs."""
+
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def configuration(self) -> dict[str, Any]: ...
+    @property
+    def roots(self) -> Sequence[Root]: ...
+    @property
+    def supersedes(self) -> Sequence[str]: ...
+
+    def to_json(self) -> bytes:
+        """Return the plan as the JSON file that makes it durable."""
+
+    def require_whole(self, outcomes: Mapping[str, int], shards: Mapping[str, list[str]]) -> dict[str, Any]:
+        """Raise `RunError` where something planned is in no table; return what the manifest says beside the usual.
+
+        `shards` are the paths of the tables' files.
+        """
+
+
+P = TypeVar("P", bound=AnyPlan)
+P_co = TypeVar("P_co", bound=AnyPlan, covariant=True)
+
+
+class AnyPlanner(Protocol[P_co]):
+    """Makes the plans of a run, one at a time."""
+
+    def next(self, epoch: int) -> P_co | None:
+        """Return the plan of the next epoch, or None when nothing is left to do."""
+
+    def add(self, manifest: Manifest) -> None:
+        """Take in a commit."""
+
 
 Watch = Callable[[], None]
 """Called several times a second while an epoch runs, to draw progress."""
@@ -84,16 +119,18 @@ class Identity:
 
 
 def run_epochs(
-    dataset: Dataset, planner: Planner, run: RunPlan, identity: Identity, watch: Watch
+    dataset: Dataset,
+    planner: AnyPlanner[P],
+    run: Callable[[P], None],
+    identity: Identity,
+    watch: Watch,
+    unfinished: P | None = None,
 ) -> Iterator[Manifest]:
     """Yield the manifest of each epoch as it is committed; end early, without an error, on a request to stop.
 
-    A plan that an earlier run left uncommitted comes first: it covers the same files under the same names again.
+    `run` runs one plan to its end, or raises `RunError`. A plan that an earlier run left `unfinished` comes first: it
+    covers the same under the same names again.
     """
-    unfinished = pending(dataset)
-    if unfinished is not None and not still_holds(unfinished):
-        (dataset.path / epoch_file(PLANS, unfinished.epoch)).unlink()
-        unfinished = None
     while not stopping.stop_requested():
         plan, unfinished = unfinished, None
         if plan is None:
@@ -102,8 +139,6 @@ def run_epochs(
             if plan is None:
                 return
             _remember(dataset.path, plan)
-        else:
-            planner.adopt(plan)
         started = time.monotonic()
         for stale in _reports(dataset.path, plan):
             stale.unlink()
@@ -112,16 +147,16 @@ def run_epochs(
             return  # the steps read no further: the epoch is dropped, its plan stays
         manifest = _commit(dataset, plan, identity, time.monotonic() - started)
         dataset.add(manifest)
-        planner.committed.add(manifest)
+        planner.add(manifest)
         yield manifest
 
 
-def _remember(output: Path, plan: Plan) -> None:
+def _remember(output: Path, plan: AnyPlan) -> None:
     if not create_exclusive(str(output / epoch_file(PLANS, plan.epoch)), plan.to_json()):
         raise RunError(f"epoch {plan.epoch} of {output} was planned by another run meanwhile: start again")
 
 
-def _run_watched(run: RunPlan, plan: Plan, watch: Watch) -> None:
+def _run_watched(run: Callable[[P], None], plan: P, watch: Watch) -> None:
     """Run the plan in a thread, so that this one can draw progress and take signals."""
     raised: list[Exception] = []
 
@@ -140,7 +175,7 @@ def _run_watched(run: RunPlan, plan: Plan, watch: Watch) -> None:
         raise raised[0]
 
 
-def _commit(dataset: Dataset, plan: Plan, identity: Identity, seconds: float) -> Manifest:
+def _commit(dataset: Dataset, plan: AnyPlan, identity: Identity, seconds: float) -> Manifest:
     """Check that the shards hold every planned item, then make them visible by one exclusive file."""
     reports = _reports(dataset.path, plan)
     files = [file for report in reports for file in json.loads(report.read_bytes())]
@@ -148,7 +183,8 @@ def _commit(dataset: Dataset, plan: Plan, identity: Identity, seconds: float) ->
     for file in files:
         tables.setdefault(file.pop("table"), []).append(file)
     outcomes = _outcomes(dataset.path, tables)
-    broken = _require_whole(dataset.path, tables, plan, outcomes)
+    shards = {name: [str(dataset.path / file["path"]) for file in listed] for name, listed in tables.items()}
+    more = plan.require_whole(outcomes, shards)
     told = {
         "epoch": plan.epoch,
         "version": identity.version,
@@ -156,11 +192,11 @@ def _commit(dataset: Dataset, plan: Plan, identity: Identity, seconds: float) ->
         "configuration_hash": identity.configuration_hash,
         "models": identity.models,
         "labels": identity.labels,
-        "roots": [{"number": root.number, "name": root.name, "marks": root.marks} for root in plan.roots],
+        "roots": [asdict(root) for root in plan.roots],
         "items": sum(outcomes.values()),
         "outcomes": outcomes,
         "supersedes": plan.supersedes,
-        "unfinished": {key: None if key in broken else pts for key, pts in plan.unfinished.items()},
+        **more,
         "tables": tables,
         "seconds": round(seconds, 3),
         "committed_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -173,7 +209,7 @@ def _commit(dataset: Dataset, plan: Plan, identity: Identity, seconds: float) ->
     return Manifest(plan.epoch, json.loads(encoded))
 
 
-def _reports(output: Path, plan: Plan) -> list[Path]:
+def _reports(output: Path, plan: AnyPlan) -> list[Path]:
     return sorted((output / TEMPORARY).glob(f"{plan.epoch:08d}-*.json"))
 
 
@@ -192,32 +228,6 @@ def _outcomes(output: Path, tables: dict[str, list[dict[str, Any]]]) -> dict[str
     return {str(outcome): failed if outcome is Outcome.FAILED else counted.get(outcome, 0) for outcome in Outcome}
 
 
-def _require_whole(
-    output: Path, tables: dict[str, list[dict[str, Any]]], plan: Plan, outcomes: dict[str, int]
-) -> set[str]:
-    """Raise `RunError` where something planned is in no table; return the keys of the videos that failed.
-
-    A picture has exactly one row. A video has a row for each planned frame, or it has failed.
-    """
-    paths = {name: [str(output / file["path"]) for file in tables[name]] for name in ("images", "failures")}
-    frames = pl.scan_parquet(paths["images"], glob=False).filter(pl.col("frame_index").is_not_null())
-    counted = dict(frames.group_by("item_key").len().collect().iter_rows())
-    keys = pl.scan_parquet(paths["failures"], glob=False).select("item_key").collect()["item_key"]
-    failed = set(keys)
-    videos = plan.videos
-    of_videos = sum(counted.values()) + keys.is_in(list(videos)).sum()
-    pictures = sum(outcomes.values()) - of_videos
-    short = [key for key, most in videos.items() if key not in failed and not 0 < counted.get(key, 0) >= (most or 0)]
-    over = [key for key, most in videos.items() if most is not None and counted.get(key, 0) > most]
-    if pictures != plan.pictures or short or over:
-        raise RunError(
-            f"epoch {plan.epoch} planned {plan.pictures} pictures and has {pictures} ({outcomes}), and of "
-            f"{len(videos)} videos {len(short) + len(over)} have not their planned frames: nothing of it was "
-            "committed; run again, and report this as a defect if it stays"
-        )
-    return failed & broken_videos(pl.scan_parquet(paths["failures"], glob=False))
-
-
 def collect_garbage(dataset: Dataset) -> None:
     """Remove what a killed run left behind: unfinished files, and shards that no manifest lists.
 
@@ -230,6 +240,14 @@ def collect_garbage(dataset: Dataset) -> None:
                 path.unlink()
     for folder in (*TABLES, CROPS, PLANS, MANIFESTS, TEMPORARY, EXPORTS, REPORT):
         for path in (dataset.path / folder).rglob(f"{TEMP_PREFIX}*"):
+            path.unlink()
+
+
+def forget_plan(dataset: Dataset) -> None:
+    """Remove a plan that a killed run left; the caller holds the lock, and plans what it covered anew."""
+    last = dataset.manifests[-1].epoch if dataset.manifests else 0
+    for path in (dataset.path / PLANS).glob("[0-9]*.json"):
+        if int(path.stem) > last:
             path.unlink()
 
 

@@ -1,11 +1,7 @@
 """Plan: which listed files are new, changed or to be tried again, cut into epochs of a fixed number of items."""
 
-# Paths as texts: realpath and relpath are what recognises a root, and there is no Path for that.
-# ruff: noqa: PTH118, PTH119, PTH120
-
 import hashlib
 import json
-import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,27 +13,15 @@ from typing import Any
 import polars as pl
 
 from pipelines.dataset import Dataset, Manifest, read_json
-from schemas.errors import ItemError
-from schemas.layout import PLANS
+from pipelines.roots import Root, Roots
+from schemas.errors import ItemError, RunError
+from schemas.layout import PLANS, epoch_file
 from schemas.reasons import Duplicates, Outcome
 from schemas.records import Clip, ImageRef, PlannedItem, Standing, image_id, item_key
 from transforms.batch import planned_item
 from transforms.source import UNREADABLE, InputFile
 from transforms.storage import printable, sha256_of
 from transforms.video_index import CLIP_FRAMES, Stopped, clips, index_of, video_kind
-
-
-@dataclass(frozen=True)
-class Root:
-    """An input root as the data set knows it.
-
-    `marks` recognise it however it is named: hashes of its absolute path and of its path relative to the data set, so
-    that either may be moved, or both together. The paths themselves are not kept.
-    """
-
-    number: int
-    name: str
-    marks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,6 +58,31 @@ class Plan:
     def to_json(self) -> bytes:
         """Return the plan as the JSON file that makes it durable."""
         return json.dumps(asdict(self), separators=(",", ":")).encode("ascii")
+
+    def require_whole(self, outcomes: Mapping[str, int], shards: Mapping[str, list[str]]) -> dict[str, Any]:
+        """Raise `RunError` where something planned is in no table; return where each video goes on.
+
+        A picture has exactly one row. A video has a row for each planned frame, or it has failed.
+        """
+        failures = pl.scan_parquet(shards["failures"], glob=False)
+        frames = pl.scan_parquet(shards["images"], glob=False).filter(pl.col("frame_index").is_not_null())
+        counted = dict(frames.group_by("item_key").len().collect().iter_rows())
+        keys = failures.select("item_key").collect()["item_key"]
+        failed, videos = set(keys), self.videos
+        of_videos = sum(counted.values()) + keys.is_in(list(videos)).sum()
+        pictures = sum(outcomes.values()) - of_videos
+        short = [
+            key for key, most in videos.items() if key not in failed and not 0 < counted.get(key, 0) >= (most or 0)
+        ]
+        over = [key for key, most in videos.items() if most is not None and counted.get(key, 0) > most]
+        if pictures != self.pictures or short or over:
+            raise RunError(
+                f"epoch {self.epoch} planned {self.pictures} pictures and has {pictures} ({dict(outcomes)}), and of "
+                f"{len(videos)} videos {len(short) + len(over)} have not their planned frames: nothing of it was "
+                "committed; run again, and report this as a defect if it stays"
+            )
+        broken = failed & broken_videos(failures)
+        return {"unfinished": {key: None if key in broken else pts for key, pts in self.unfinished.items()}}
 
     @staticmethod
     def of(told: Mapping[str, Any]) -> "Plan":
@@ -192,66 +201,6 @@ def _name(root: int, file_name: str) -> bytes:
     return hashlib.blake2b(f"{root}\n{printable(file_name)}".encode(), digest_size=16).digest()
 
 
-class Roots:
-    """Numbers the input roots of a data set, in the order in which they were first seen."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.home = os.path.realpath(dataset.path)
-        self.known: list[Root] = []
-        self.at: dict[str, Root] = {}  # by the mark of the absolute path
-        self.places: dict[tuple[str, str], tuple[Root, str]] = {}
-        self.learn(root for manifest in dataset.manifests for root in manifest.told["roots"])
-
-    def learn(self, told: Iterable[Mapping[str, Any]]) -> None:
-        """Take in roots that a plan or a manifest tells of."""
-        for root in told:
-            self._add(Root(root["number"], root["name"], tuple(root["marks"])))
-
-    def place(self, named: str, file_name: str) -> tuple[Root, str]:
-        """Return the root of a file that was listed under the root `named`, and the file's name in it.
-
-        A folder in or around one that the data set knows is a part of that one: a file has one name however the inputs
-        are cut.
-        """
-        folder, base = os.path.split(file_name)
-        if (named, folder) not in self.places:
-            self.places[named, folder] = self._place(os.path.realpath(named), folder)
-        root, inner = self.places[named, folder]
-        return root, f"{inner}/{base}" if inner else base
-
-    def former(self, root: Root) -> list[Root]:
-        """Return roots that stood at the same place relative to the data set: `root` before both were moved."""
-        return [other for other in self.known if other.marks[1] == root.marks[1] and other is not root]
-
-    def _place(self, top: str, folder: str) -> tuple[Root, str]:
-        path = os.path.join(top, folder) if folder else top
-        around = [(self.at[_mark(part)], part) for part in _upwards(path) if _mark(part) in self.at]
-        if not around:
-            number = len(self.known)
-            relative = os.path.relpath(top, self.home)
-            self._add(Root(number, printable(os.path.basename(top)), (_mark(top), _mark(relative))))
-            around = [(self.known[number], top)]
-        root, where = min(around, key=lambda found: found[0].number)
-        inner = os.path.relpath(path, where)
-        return root, "" if inner == "." else inner.replace(os.sep, "/")
-
-    def _add(self, root: Root) -> None:
-        self.known.append(root)
-        self.at.setdefault(root.marks[0], root)
-
-
-def _mark(path: str) -> str:
-    return hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:24]
-
-
-def _upwards(path: str) -> Iterator[str]:
-    """Yield the folder and all that it lies in."""
-    yield path
-    while (above := os.path.dirname(path)) != path:
-        path = above
-        yield path
-
-
 @dataclass(frozen=True)
 class _Candidate:
     ref: ImageRef
@@ -325,6 +274,10 @@ class Planner:
         """Take over the roots of a plan that an earlier run left unfinished; call it before `next`."""
         self.roots.learn(map(asdict, plan.roots))
         self.announced = len(self.roots.known)
+
+    def add(self, manifest: Manifest) -> None:
+        """Take in a commit."""
+        self.committed.add(manifest)
 
     def _candidates(self, files: Iterable[InputFile]) -> Iterator[list[_Candidate]]:
         """Yield what must be planned, in groups that must not be parted."""
@@ -469,6 +422,18 @@ def still_holds(plan: Plan) -> bool:
     """
     refs = (ref for item in plan.items for ref in item.refs())
     return all(file_state(ref.uri) == (ref.size, ref.mtime_ns) for ref in refs)
+
+
+def take_up(dataset: Dataset, planner: Planner) -> Plan | None:
+    """Return the plan that a killed run left uncommitted, if what it covers is as it was; it is forgotten if not."""
+    plan = pending(dataset)
+    if plan is None:
+        return None
+    if not still_holds(plan):
+        (dataset.path / epoch_file(PLANS, plan.epoch)).unlink()
+        return None
+    planner.adopt(plan)
+    return plan
 
 
 def pending(dataset: Dataset) -> Plan | None:

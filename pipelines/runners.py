@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import apache_beam as beam
@@ -14,8 +14,6 @@ from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
-from pipelines.flow import Settings, build
-from pipelines.planning import Plan
 from schemas.errors import RunError
 from schemas.layout import TEMPORARY
 from transforms.storage import write_atomic
@@ -42,15 +40,17 @@ def pipeline_options(runner: str, beam_arguments: Sequence[str]) -> PipelineOpti
 worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
 
 
-def run_plan(plan: Plan, settings: Settings, runner: str, options: PipelineOptions) -> None:
-    """Run one epoch to its end; raise `RunError` where it could not be.
+def run_pipeline(
+    build: Callable[[beam.Pipeline], None], what: str, root: str, runner: str, options: PipelineOptions
+) -> None:
+    """Run what `build` joins to its end; raise `RunError` where it could not be.
 
     Beam's workers print tracebacks on stderr whatever the logging says: they are kept aside, and written to
-    `_tmp/last-error.txt` where the error is not one of ours, which say all that is to be said.
+    `_tmp/last-error.txt` of the data set `root` where the error is not one of ours, which say all that is to be said.
     """
     engine = _embedded(options) if runner == "DirectRunner" else runner
     pipeline = beam.Pipeline(runner=engine, options=options)
-    build(pipeline, plan, settings)
+    build(pipeline)
     aside = io.StringIO()
     try:
         with contextlib.redirect_stderr(aside):
@@ -59,9 +59,9 @@ def run_plan(plan: Plan, settings: Settings, runner: str, options: PipelineOptio
         own = own_message(error)
         if own:
             raise RunError(own) from None
-        details = Path(settings.root) / TEMPORARY / "last-error.txt"
+        details = Path(root) / TEMPORARY / "last-error.txt"
         write_atomic(str(details), f"{aside.getvalue()}\n{error}\n".encode())
-        raise RunError(f"epoch {plan.epoch} broke: {last_error(str(error))}; details are in {details}") from None
+        raise RunError(f"{what} broke: {last_error(str(error))}; details are in {details}") from None
 
 
 def _embedded(options: PipelineOptions) -> FnApiRunner:

@@ -7,7 +7,6 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.configuration import Configuration
 from pipelines.dataset import Dataset, Manifest
 from schemas.reasons import Outcome
 from transforms import clock
@@ -42,8 +41,9 @@ class Run:
         return int(0 < self.items == failed)
 
 
-def summarise(dataset: Dataset, run: Run, skipped: int, configuration: Configuration) -> dict[str, Any]:
+def summarise(dataset: Dataset, run: Run, skipped: int, configuration_hash: str) -> dict[str, Any]:
     """Return the data set's counts by outcome and rule, and what this run did."""
+    models = dataset.info.get("models", {})
     outcomes = dict.fromkeys(map(str, Outcome), 0)
     images = dataset.scan("images")
     outcomes |= dict(images.group_by("outcome").len().collect().iter_rows())
@@ -58,9 +58,9 @@ def summarise(dataset: Dataset, run: Run, skipped: int, configuration: Configura
         "small_faces": images.select(pl.col("small_faces").sum()).collect().item() or 0,
         "rules": _rules(dataset),
         "errors": dict(dataset.scan("failures").group_by("error").len().sort("error").collect().iter_rows()),
-        "detector": configuration.detector.name,
-        "classifier": configuration.classifier.name,
-        "configuration_hash": configuration.hash,
+        "detector": models.get("detector", {}).get("name"),
+        "classifier": models.get("classifier", {}).get("name"),
+        "configuration_hash": configuration_hash,
         "this_run": {
             "items": run.items,
             "outcomes": run.outcomes,

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from schemas.vocabulary import label_order
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 """Changes with every change of a table or of what a value means."""
 
 ROW_GROUP_ROWS = 100_000
@@ -42,6 +42,8 @@ _IMAGES = [
     ("duplicate_of", pa.string()),
     ("annotations", pa.int32()),
     ("small_faces", pa.int32()),  # found, but under --min-face
+    ("fingerprint", pa.binary()),  # what near duplicates are found by, see transforms.fingerprint
+    ("inputs", pa.list_(pa.string())),  # what each source of labels said of it, as source:digest
 ]
 
 _ANNOTATIONS = [
@@ -59,9 +61,9 @@ _ANNOTATIONS = [
     ("w", pa.float32()),
     ("h", pa.float32()),
     ("detection_score", pa.float32()),
-    ("landmarks", pa.list_(pa.float32(), 10)),  # 5 x 2: x then y
-    # 68 x 2: x then y; null unless asked for, and so of no fixed length: pyarrow 25 writes lists of a fixed length with
-    # nulls among them, but cannot read them.
+    # 5 x 2 and 68 x 2: x then y. Of no fixed length, because pyarrow 25 writes lists of a fixed length with nulls among
+    # them, but cannot read them.
+    ("landmarks", pa.list_(pa.float32())),
     ("landmarks_68", pa.list_(pa.float32())),
     ("face_scale", pa.float32()),  # distance of the eyes, in pixels
     ("face_rotation", pa.float32()),  # in the picture's plane, degrees, clockwise
@@ -75,6 +77,7 @@ _ANNOTATIONS = [
     ("sharpness", pa.float32()),
     ("model", _DICTIONARY),
     ("attributes", pa.string()),
+    ("source", _DICTIONARY),  # the label file, or folder of them, that it came from; null for a model's
 ]
 
 _QUARANTINE = [
@@ -88,6 +91,7 @@ _QUARANTINE = [
     ("value", pa.string()),
     ("candidates", pa.list_(pa.string())),
     ("detail", pa.string()),
+    ("held", pa.string()),  # the annotation's row as it stood, as JSON of its columns that are not null
 ]
 
 _FAILURES = [
@@ -113,6 +117,8 @@ _CHANGES = [
     ("rule", _DICTIONARY),
     ("rule_version", pa.int32()),
     ("confidence", pa.float32()),
+    ("reviewer", pa.string()),  # who decided, and when; null where a rule did
+    ("decided_at", pa.timestamp("us", "UTC")),
 ]
 
 _CROPS = [

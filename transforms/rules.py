@@ -5,6 +5,7 @@
 Rows keep their order: pictures as they came, annotations by picture and rank. Ids and ranks are never renumbered.
 """
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -265,10 +266,20 @@ def _hold_annotations(tables: Tables, rows: Rows, rule: Rule, detail: Callable[[
 
 
 def _annotation_rejects(tables: Tables, told: Sequence[tuple[int, Rule, str, str, str]]) -> list[dict[str, Any]]:
-    abouts = _about(tables, [row for row, *_ in told])
+    where = [row for row, *_ in told]
     return [
-        about | {"rule": rule.value, "field": field, "value": value, "detail": detail}
-        for about, (_, rule, field, value, detail) in zip(abouts, told, strict=True)
+        about | {"rule": rule.value, "field": field, "value": value, "detail": detail, "held": held}
+        for about, held, (_, rule, field, value, detail) in zip(
+            _about(tables, where), held_rows(tables.annotations, where), told, strict=True
+        )
+    ]
+
+
+def held_rows(annotations: pa.Table, rows: Sequence[int]) -> list[str]:
+    """Return annotations as the JSON that `quarantine` keeps of them: columns that are null are left out."""
+    return [
+        json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False)
+        for row in annotations.take(pa.array(rows, pa.int64())).to_pylist()
     ]
 
 

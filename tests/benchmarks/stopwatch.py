@@ -66,8 +66,8 @@ PARTS = {
     ),
     COMMIT: ("pipelines.epochs:_commit", "pipelines.summary:summarise", "pipelines.summary:write_summary"),
     REPORT: ("pipelines.report:write_report",),
-    BUILD: ("pipelines.runners:build",),
-    BEAM: ("pipelines.runners:run_plan",),
+    BUILD: ("pipelines.flow:build",),
+    BEAM: ("pipelines.runners:run_pipeline",),
     FREE: ("pipelines.annotate:give_back",),
 }
 """What is timed, as module:function, by the row that it belongs to, in the order of the flow."""

@@ -7,7 +7,8 @@ import pytest
 
 from pipelines.dataset import Dataset
 from pipelines.flow import CPU_BATCHES, batches
-from pipelines.planning import Plan, Planner, Roots
+from pipelines.planning import Plan, Planner
+from pipelines.roots import Roots
 from transforms.source import list_inputs
 
 CONFIGURATION = {"duplicates": "exact", "max_bytes": 10**6, "max_pixels": 10**6, "frames": "all"}

@@ -218,7 +218,7 @@ def test_rules_are_counted_and_explained(tmp_path: Path) -> None:
     page = written(committed(tmp_path, shard(tables(picture("a.jpg", face())), quarantine=held, changes=changed)))
     clipped, doubled = table(page, "Rows by rule")[1:]
     assert clipped[:4] == ["bbox.clipped", "3", "0", "3"] and doubled[:4] == ["duplicate.annotation", "2", "2", "0"]
-    assert doubled[4] == "A box of the same picture already stands for this face."
+    assert doubled[4] == "A box of the same picture already stands for this face, or says the same of it."
     assert table(page, "Quarantined rows by rule")[1][:2] == ["duplicate.annotation", "2"]
 
 

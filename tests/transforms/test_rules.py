@@ -58,6 +58,8 @@ def test_a_box_over_the_edge_is_cut_and_the_change_recorded(before: tuple, after
         "rule": "bbox.clipped",
         "rule_version": 1,
         "confidence": None,
+        "reviewer": None,
+        "decided_at": None,
     }
 
 
@@ -205,7 +207,11 @@ def test_an_annotation_with_a_finding_goes_to_quarantine() -> None:
     held = hold_back(given_, rows)
     assert column(held, "quarantine", "rule") == ["label.confidence", "label.confidence", "bbox.inside"]
     assert column(held, "quarantine", "file_name") == ["b.jpg", "a.jpg", "a.jpg"]
-    assert held.quarantine.to_pylist()[0] | {"id": 0, "image_id": 0, "item_key": 0} == {
+    row = held.quarantine.to_pylist()[0]
+    gone = json.loads(row.pop("held"))
+    assert gone["annotation_id"] == row["id"]
+    assert gone["label"] == "happy"
+    assert row | {"id": 0, "image_id": 0, "item_key": 0} == {
         "kind": "annotation",
         "id": 0,
         "image_id": 0,

@@ -1,0 +1,49 @@
+"""What must hold before a job begins: its runner is known, its output can be used, the project is installed."""
+
+from pathlib import Path
+
+from schemas.errors import RunError, UsageError
+
+
+def require_runner(name: str) -> str:
+    """Return the runner's name as Beam has it; raise UsageError for one that Beam does not know."""
+    if name.lower() == "directrunner":
+        return "DirectRunner"
+    from apache_beam.runners.runner import create_runner
+
+    try:
+        create_runner(name)
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"--runner {name}: expected DirectRunner or a runner of Beam: {error}") from None
+    return name
+
+
+def require_output(output: Path) -> None:
+    """Raise UsageError unless `output` is a data set, or may become one."""
+    from pipelines.dataset import is_dataset
+    from schemas.layout import MANIFESTS, PLANS, TEMPORARY
+
+    if "://" in str(output):
+        raise UsageError(f"--output {output}: expected a folder on this machine; this version writes to no other place")
+    try:
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"--output {output}: expected a folder, but this is a file")
+        # A run that was killed at its very start leaves some of these.
+        begun = {TEMPORARY, PLANS, MANIFESTS}
+        if output.is_dir() and not is_dataset(output) and {path.name for path in output.iterdir()} - begun:
+            raise UsageError(
+                f"--output {output}: this folder is not empty and is no data set; name a new folder or a data set"
+            )
+    except OSError as error:
+        raise UsageError(f"--output {output} cannot be used: {error.strerror}") from None
+
+
+def version() -> str:
+    """Return the project's version."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed("labelstream")
+    except PackageNotFoundError:
+        raise RunError("labelstream is not installed in this environment: run make install") from None
