@@ -11,7 +11,12 @@ from typing import Any
 from schemas.errors import UsageError
 
 NEWER: dict[str, Any] = {"landmarks": None, "frames": "all"}
-"""What the configurations of earlier versions did not tell, with what held then."""
+"""What the configurations of earlier versions of annotate did not tell, with what held then."""
+
+
+def completed(told: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration as today's version tells it."""
+    return told if "job" in told else NEWER | told
 
 
 @dataclass(frozen=True)

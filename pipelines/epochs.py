@@ -14,7 +14,7 @@ from typing import Any, Protocol, TextIO, TypeVar
 
 import polars as pl
 
-from pipelines.configuration import NEWER
+from pipelines.configuration import completed
 from pipelines.dataset import Dataset, Manifest
 from pipelines.planning import pending
 from pipelines.roots import Root
@@ -254,7 +254,7 @@ def forget_plan(dataset: Dataset) -> None:
 def abandon_other_plan(dataset: Dataset, configuration: dict[str, Any]) -> None:
     """Remove a killed run's plan that was made under another configuration; the caller holds the lock."""
     plan = pending(dataset)
-    if plan is not None and NEWER | plan.configuration != configuration:
+    if plan is not None and completed(plan.configuration) != configuration:
         (dataset.path / epoch_file(PLANS, plan.epoch)).unlink()
 
 
@@ -262,5 +262,5 @@ def standing_configuration(dataset: Dataset) -> dict[str, Any] | None:
     """Return the configuration of the last plan or commit, or None for a new data set."""
     plan = pending(dataset)
     if plan is not None:
-        return NEWER | plan.configuration
-    return NEWER | dataset.manifests[-1].told["configuration"] if dataset.manifests else None
+        return completed(plan.configuration)
+    return completed(dataset.manifests[-1].told["configuration"]) if dataset.manifests else None

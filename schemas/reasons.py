@@ -1,6 +1,10 @@
 """Why a row is where it is: outcomes of items, and the names of the rules."""
 
+import ast
+import inspect
 from enum import StrEnum
+from functools import cache
+from itertools import pairwise
 
 
 class Outcome(StrEnum):
@@ -119,3 +123,18 @@ class Duplicates(StrEnum):
     """Those whose file bytes are equal."""
     NEAR = "near"
     """Also those that show the same: resized, encoded anew, brightened, slightly cropped, mirrored."""
+
+
+@cache
+def meanings() -> dict[Rule, str]:
+    """Return what each rule means: the text below its name in this file, which Python itself forgets."""
+    [definition] = ast.parse(inspect.getsource(Rule)).body
+    return {
+        Rule[member.targets[0].id]: text.value.value
+        for member, text in pairwise(getattr(definition, "body", []))
+        if isinstance(member, ast.Assign)
+        and isinstance(member.targets[0], ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }

@@ -8,8 +8,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-STEPS = ("decode", "detect", "align", "infer", "clean", "validate", "write")
-"""The steps in the order of the flow."""
+STEPS = (
+    *("read", "enrol", "look", "decide", "second opinion", "duplicates"),
+    *("decode", "detect", "align", "infer", "clean", "validate", "write", "export"),
+)
+"""The steps in the order of the flows: the survey of clean, the steps of annotate, and what both end with."""
 
 _lock = threading.Lock()
 _seconds: dict[str, float] = {}
