@@ -21,6 +21,7 @@ from pipelines import options as shared
 from pipelines.logs import configure, log, run_command
 from pipelines.memory import share_heaps
 from pipelines.requirements import require_output, require_runner, version
+from schemas.aliases import CODES
 from schemas.errors import UsageError
 from schemas.layout import TEMPORARY
 from schemas.reasons import Duplicates
@@ -89,7 +90,7 @@ def parser() -> shared.Parser:
     )
     rules.add_argument(
         "--codes",
-        choices=["fer2013", "ferplus", "affectnet", "rafdb"],
+        choices=list(CODES),
         help="what numbers stand for, where labels are numbers and nothing says so",
     )
     rules.add_argument(
@@ -157,7 +158,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _revisit(options: argparse.Namespace, started: float) -> int:
     """Explain, undo, write or read decisions of a data set that is there."""
-    from pipelines import review
+    from pipelines import epochs, review
     from pipelines.dataset import Dataset
     from pipelines.export import export_all
     from pipelines.report import write_report
@@ -166,16 +167,18 @@ def _revisit(options: argparse.Namespace, started: float) -> int:
     if options.input or options.images:
         raise UsageError("--dataset is about what was cleaned before: leave --input and --images out")
     dataset = Dataset(options.dataset)
-    if options.explain:
-        lines, changed = review.explain(dataset, options.explain), False
-    elif options.needs_review:
-        lines, changed = review.write_review(dataset, options.needs_review), False
-    elif options.undo:
-        lines, changed = review.undo(dataset, options.undo)
-    elif options.decisions:
-        lines, changed = review.decide(dataset, options.decisions, options.reviewer)
-    else:
-        raise UsageError("--dataset needs one of --explain, --undo, --needs-review, --decisions")
+    changed = False
+    with epochs.stop_on_signals():
+        if options.explain:
+            lines = review.explain(dataset, options.explain)
+        elif options.needs_review:
+            lines = review.write_review(dataset, options.needs_review)
+        elif options.undo:
+            lines, changed = review.undo(dataset, options.undo)
+        elif options.decisions:
+            lines, changed = review.decide(dataset, options.decisions, options.reviewer)
+        else:
+            raise UsageError("--dataset needs one of --explain, --undo, --needs-review, --decisions")
     if changed:
         if not options.no_export:
             export_all(dataset, "expression")
@@ -224,10 +227,10 @@ def _wishes(options: argparse.Namespace) -> "Wishes":
     from pipelines.deciding import FROM_SOURCE, Wishes
     from transforms.codes import declared_codes
     from transforms.conventions import read_convention
-    from transforms.vocabularies import expressions, read_vocabulary
+    from transforms.vocabularies import Vocabulary, expressions, read_vocabulary
 
     if options.vocabulary is None:
-        vocabulary = expressions()
+        vocabulary: Vocabulary | None = expressions()
     else:
         vocabulary = None if options.vocabulary == FROM_SOURCE else read_vocabulary(options.vocabulary)
     asked = read_convention(options.bbox_format) if options.bbox_format else None

@@ -15,6 +15,7 @@ from typing import Any
 
 from pipelines.logs import run_command
 from pipelines.options import DEFAULT_OUTPUT, Parser, share
+from schemas.aliases import CODES
 
 GATES = (
     *("accuracy", "accuracy_counting_missed", "macro_f1", "macro_f1_counting_missed", "coverage"),
@@ -258,9 +259,7 @@ def _parser() -> Parser:
         help="where a table holds what, by name or number from 1: file=2,label=3; also frame_index, pts_ms, and "
         "x, y, w, h or xmin, ymin, xmax, ymax in pixels. Usual names are found by themselves",
     )
-    parser.add_argument(
-        "--codes", choices=["fer2013", "ferplus"], help="labels may be numbers, in the order of FER2013 or of FER+"
-    )
+    parser.add_argument("--codes", choices=list(CODES), help="labels may be numbers, in the order of this data set")
     parser.add_argument(
         "--iou",
         type=share,

@@ -13,7 +13,7 @@ from schemas.reasons import Outcome
 from schemas.vocabulary import label_order
 from transforms.pairing import pair_faces, pair_names, pair_pictures
 from transforms.storage import printable
-from transforms.truth import Codes, Language, Truth, read_truth
+from transforms.truth import Language, Truth, read_truth
 from transforms.truth_forms import BOX, DISMISSALS, VOTES, Form, with_prefix
 from validation.agreement import Labelled, Voted, agreement, majority
 from validation.detection import Boxes, detection, recall_by_size
@@ -56,7 +56,7 @@ class Question:
 
     truth: str
     form: Form | None
-    codes: Codes | None
+    codes: str | None
     columns: Mapping[str, str]
     least_iou: float
     skip_absent: bool

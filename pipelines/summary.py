@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from pipelines.dataset import Dataset, Manifest
-from schemas.reasons import Outcome
+from schemas.reasons import Outcome, Rule
 from transforms import clock
 from transforms.storage import write_atomic
 
@@ -71,11 +71,16 @@ def summarise(dataset: Dataset, run: Run, skipped: int, configuration_hash: str)
 
 
 def _rules(dataset: Dataset) -> dict[str, int]:
-    """Count how often each rule held a row back or changed one."""
-    hits = pl.concat([dataset.scan(table).select("rule") for table in ("quarantine", "changes")])
+    """Count how often each rule held a row back or changed one; of copies each picture once, not its labels."""
+    of_copies = (pl.col("kind") == "annotation") & pl.col("rule").str.starts_with("duplicate.")
+    changes = dataset.scan("changes").filter(~of_copies)
+    hits = pl.concat([dataset.scan("quarantine").select("rule"), changes.select("rule")])
     counted = dict(hits.group_by("rule").len().sort("rule").collect().iter_rows())
-    exact = dataset.scan("images").filter(pl.col("outcome") == Outcome.DUPLICATE).select(pl.len()).collect().item()
-    return counted | ({"duplicate.exact": exact} if exact else {})
+    copies = dataset.scan("images").filter(pl.col("outcome") == Outcome.DUPLICATE).select(pl.len()).collect().item()
+    told = changes.filter(pl.col("field") == "duplicate_of").select(pl.len()).collect().item()
+    # Copies of the same bytes that annotate finds are no change: they were never looked at.
+    exact = copies - told + counted.get(Rule.DUPLICATE_EXACT, 0)
+    return dict(sorted((counted | ({Rule.DUPLICATE_EXACT.value: exact} if exact else {})).items()))
 
 
 def write_summary(dataset: Dataset, told: dict[str, Any]) -> None:

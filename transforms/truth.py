@@ -3,15 +3,15 @@
 A face of the truth is a label, votes, or only a box. What cannot be used is left out and counted, by reason.
 """
 
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import polars as pl
 
+from schemas.aliases import ALIASES, CODES
 from schemas.errors import ItemError, UsageError
+from transforms.codes import number_of
 from transforms.storage import printable
 from transforms.truth_forms import (
     BOX,
@@ -24,33 +24,10 @@ from transforms.truth_forms import (
     read_table,
     with_prefix,
 )
-
-Codes = Literal["fer2013", "ferplus"]
+from transforms.words import fold
 
 MAX_FACES = 10_000
 """Most faces of one picture: pairing them grows with their square. The largest crowd of WIDER FACE has 1,968."""
-
-ALIASES = {
-    "anger": "angry",
-    "angered": "angry",
-    "disgusted": "disgust",
-    "fearful": "fear",
-    "afraid": "fear",
-    "happiness": "happy",
-    "joy": "happy",
-    "joyful": "happy",
-    "sadness": "sad",
-    "surprised": "surprise",
-    "neutrality": "neutral",
-    "contemptuous": "contempt",
-}
-"""Other names of the canonical labels, in lower case."""
-
-CODES: dict[Codes, tuple[str, ...]] = {
-    "fer2013": ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"),
-    "ferplus": ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt"),
-}
-"""What numbers stand for in FER2013's `emotion` column and in FER+'s order; used only where it is asked for."""
 
 MOST_PARTS = 64
 """Parts of a path that are compared, from its end."""
@@ -90,7 +67,7 @@ class Language:
     """How labels are understood: the labels that are known, and what numbers stand for, if they may stand at all."""
 
     labels: tuple[str, ...]
-    codes: Codes | None
+    codes: str | None
 
     def canonical(self, text: str) -> str | None:
         """Return the label that `text` names, or None.
@@ -98,12 +75,11 @@ class Language:
         >>> Language(("happy", "sad"), None).canonical(" Happiness")
         'happy'
         """
-        plain = unicodedata.normalize("NFKC", text).strip().casefold()
-        if self.codes is not None and plain.isdecimal() and len(plain) < 3:
-            order = CODES[self.codes]
-            return order[int(plain)] if int(plain) < len(order) else None
-        named = plain if plain in self.labels else ALIASES.get(plain)
-        return named if named in self.labels else None
+        own = {fold(label): label for label in self.labels}
+        folded = fold(text)
+        if self.codes is not None and (number := number_of(folded)) is not None:
+            folded = CODES[self.codes].get(number, "")
+        return own.get(folded) or own.get(ALIASES.get(folded, ""))
 
 
 def read_truth(where: str, form: Form | None, language: Language, columns: Mapping[str, str]) -> Truth:

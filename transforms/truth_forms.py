@@ -15,7 +15,7 @@ from typing import Any, Literal
 import polars as pl
 
 from schemas.errors import ItemError, UsageError
-from transforms.json_items import items
+from transforms.readers.json_parts import parts
 from transforms.source import list_inputs
 from transforms.storage import opened, printable, read_bytes
 
@@ -349,7 +349,8 @@ def _coco_items(where: str) -> Iterator[tuple[str, Any]]:
         if os.fstat(file.fileno()).st_size > MAX_COCO_BYTES:
             raise _too_large(where, MAX_COCO_BYTES)
         try:
-            yield from items(file, ("images", "annotations", "categories"))
+            for key, some in parts(file, ("images", "annotations", "categories")):
+                yield from ((key, element) for element in some)
         except ValueError as error:
             raise UsageError(f"--truth: {printable(where)} cannot be read as COCO: {error}") from None
 

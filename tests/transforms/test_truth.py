@@ -10,18 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.aliases import CODES
 from schemas.errors import UsageError
 from schemas.vocabulary import EXPRESSIONS
 from transforms import truth as module
 from transforms import truth_forms
-from transforms.truth import CODES, Codes, Language, Truth, read_truth
+from transforms.truth import Language, Truth, read_truth
 from transforms.truth_forms import BOX, Form
 
 PLAIN = Language(EXPRESSIONS, None)
 
 
 def read(
-    path: Path, *, codes: Codes | None = None, form: Form | None = None, columns: dict[str, str] | None = None
+    path: Path, *, codes: str | None = None, form: Form | None = None, columns: dict[str, str] | None = None
 ) -> Truth:
     """Read the truth with the canonical labels."""
     return read_truth(str(path), form, Language(EXPRESSIONS, codes), columns or {})
@@ -79,7 +80,10 @@ def test_labels_are_understood_by_name(text: str, label: str | None) -> None:
 
 def test_numbers_mean_what_was_said() -> None:
     """FER2013 and FER+ count differently."""
-    assert [Language(EXPRESSIONS, "fer2013").canonical(str(code)) for code in range(8)] == [*CODES["fer2013"], None]
+    assert [Language(EXPRESSIONS, "fer2013").canonical(str(code)) for code in range(8)] == [
+        *CODES["fer2013"].values(),
+        None,
+    ]
     assert Language(EXPRESSIONS, "ferplus").canonical("0") == "neutral"
     assert Language(EXPRESSIONS, "ferplus").canonical("٣") == "sad"  # another script's digit is a digit
 
@@ -366,7 +370,7 @@ def test_half_characters_of_json_are_no_error(tmp_path: Path) -> None:
         ("file,label,frame_index\na.mp4,sad,-1\n", {}, "expected a number for frame_index, found '-1'"),
         ("file,label,frame_index\na.mp4,sad,inf\n", {}, "expected a number for frame_index, found 'inf'"),
         ("file,label,frame_index\na.mp4,sad,1e300\n", {}, "expected a number for frame_index"),
-        ("[1, 2]", {}, "expected '{'"),
+        ("[1, 2]", {}, "names no images"),
         ('{"images": []}', {}, "names no images"),
         ('{"images": [{"id": 1}]}', {}, 'an element of images has no file_name: {"id": 1}'),
         ('{"images": [{"file_name": "a.jpg"}]}', {}, "an element of images has no id"),
@@ -395,7 +399,7 @@ _headers = st.sampled_from(
 
 @settings(max_examples=200, deadline=None)
 @given(_headers, st.lists(st.lists(_cells, max_size=7), max_size=8), st.sampled_from([None, "ferplus"]))
-def test_a_hostile_table_is_read_or_refused(header: str, rows: list[list[str]], codes: Codes | None) -> None:
+def test_a_hostile_table_is_read_or_refused(header: str, rows: list[list[str]], codes: str | None) -> None:
     """Whatever its cells hold, quotes, zeros and half characters among them."""
     text = header + "\n".join(",".join(row) for row in rows)
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(UsageError):
