@@ -18,7 +18,7 @@ from pipelines.roots import Root
 from pipelines.survey import Survey, mark_of
 from schemas.errors import RunError
 from schemas.tables import TABLES, Tables, schema
-from transforms.staging import Staging, staged
+from transforms.staging import Staging, staged, typed
 from transforms.tidy import shaped
 
 KIND = "clean"
@@ -147,7 +147,7 @@ def learn_committed(dataset: Dataset, survey: Survey) -> None:
         for lazy in (images, failures):
             rows = lazy.collect()
             missing = (pl.lit(None).alias(name) for name in _KNOWN if name not in rows.columns)
-            staging.add(rows.with_columns(missing).select(*_KNOWN).cast(dict(_KNOWN)), "name")
+            staging.add(typed(rows.with_columns(missing), _KNOWN), "name")
     own = ["root", "name", "frame"]
     for part in range(survey.parts):
         known = staged(survey.folder, "known", part, _KNOWN).unique(own, keep="last", maintain_order=True)
@@ -185,10 +185,10 @@ def prepare(dataset: Dataset, survey: Survey, part: int, standing: pl.DataFrame,
         new_id="image_id",
         replaced=pl.lit([], pl.List(pl.String)),
     )
-    carry = pl.concat([carry.cast(dict(_CARRY)), fixed.cast(dict(_CARRY))])
+    carry = pl.concat([typed(carry, _CARRY), typed(fixed, _CARRY)])
     if carry.height:
         guests = _guests(dataset, carry)
-        fixed = pl.concat([fixed.cast(dict(_CARRY)), guests])
+        fixed = pl.concat([typed(fixed, _CARRY), guests])
         write_carried(survey.folder, part, _carried(dataset, pl.concat([carry, guests])))
     unchanged = again.filter(pl.col("known_attempts").is_null()).select(
         "picture", mark=_marks(pl.col("inputs").list.set_intersection("known_inputs"))
@@ -230,7 +230,7 @@ def _guests(dataset: Dataset, carry: pl.DataFrame) -> pl.DataFrame:
         new_id="image_id",
         replaced=pl.lit([], pl.List(pl.String)),
     )
-    return guests.cast(dict(_CARRY))
+    return typed(guests, _CARRY)
 
 
 def _marks(inputs: pl.Expr) -> pl.Expr:

@@ -88,8 +88,8 @@ def rule_on(survey: Survey, wishes: Wishes) -> Ruling:
         words.append(SourceWord(source.name, convention, repairs, facts.exclusive, source.form in _PEOPLES_WORD))
     categories = tuple(dict.fromkeys(name for vocabulary in vocabularies for name in vocabulary.names))
     limits = _limits(survey, conventions, [word.repairs for word in words])
-    labels = tuple(sum(counted.values()) for counted in counts)
-    return Ruling(Decided(tuple(words), limits), categories, tuple(conventions), labels)
+    totals = tuple(sum(counted.values()) for counted in counts)
+    return Ruling(Decided(tuple(words), limits), categories, tuple(conventions), totals)
 
 
 def _gather(survey: Survey) -> tuple[list[Counter[str | None]], list[Evidence]]:

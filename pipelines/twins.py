@@ -15,7 +15,7 @@ from schemas.reasons import Duplicates, Outcome, Rule
 from transforms.fingerprint import FINGERPRINT_BYTES
 from transforms.likeness import differences
 from transforms.near import Index, IndexUnusable, groups
-from transforms.staging import part_of
+from transforms.staging import part_of, typed
 
 Standing = Callable[[int], pl.DataFrame]
 """Gives for a part the committed pictures (item_key, image_id) that stand for new copies in it."""
@@ -74,7 +74,7 @@ def _new(survey: Survey) -> pl.DataFrame:
             pl.col("sha256").is_not_null() & pl.col("frame").is_null() & pl.col("error").is_null()
         )
         number = pl.lit(part, pl.Int32)
-        frames.append(seen.with_columns(part=number, home=number).select(*_PICTURES).cast(dict(_PICTURES)))
+        frames.append(typed(seen.with_columns(part=number, home=number), _PICTURES))
     pixels = pl.col("width").cast(pl.Int64) * pl.col("height")
     return pl.concat(frames).sort(pixels, "size_bytes", descending=True, maintain_order=True)
 
@@ -93,7 +93,7 @@ def _committed(dataset: Dataset, parts: int) -> pl.DataFrame:
     ).collect()
     homes = pl.Series([part_of(name, parts) for name in rows["file_name"]], dtype=pl.Int32)
     empty = {"part": pl.lit(None), "picture": pl.lit(None)}
-    return rows.with_columns(**empty, home=homes).select(*_PICTURES).cast(dict(_PICTURES))
+    return typed(rows.with_columns(**empty, home=homes), _PICTURES)
 
 
 def _exact(asked: pl.DataFrame, committed: pl.DataFrame) -> _Found:

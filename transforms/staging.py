@@ -97,3 +97,8 @@ def staged(folder: Path, kind: str, part: int, shape: Mapping[str, pl.DataType])
         frame = pl.from_arrow(stream.read_all())
     assert isinstance(frame, pl.DataFrame)
     return frame
+
+
+def typed(frame: pl.DataFrame, shape: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Return the columns `shape`, each as it says."""
+    return frame.select(pl.col(name).cast(kind) for name, kind in shape.items())

@@ -353,13 +353,14 @@ def _carried_rows(carried: Tables) -> pl.DataFrame:
     names = images.select("item_key", pl.col("file_name").alias("name")).unique("item_key")
     sizes = images.select("image_id", "width", "height")
     told = annotations.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
-    numbers = (pl.col(column).cast(pl.Float64).alias(name) for name, column in (_BOX | _MIDDLE).items())
+    numbers = [pl.col(column).cast(pl.Float64).alias(name) for name, column in (_BOX | _MIDDLE).items()]
     return (
         told.join(names, on="item_key", how="left")
         .join(sizes, on="image_id", how="left")
         .select(
             *("annotation_id", "image_id", "item_key", "name", "rank", "origin", "label", "confidence", "attributes"),
-            *("width", "height", *numbers),
+            *_SIZE,
+            *numbers,
             owner="image_id",
             source_name="source",
             exclusive=pl.lit(True),
@@ -515,7 +516,12 @@ def _of_pictures(pictures: pl.DataFrame) -> pl.DataFrame:
         pl.format("[{},{}]", width, height)
         for width, height in (("width", "height"), ("declared_width", "declared_height"))
     )
-    own = ["item_key", pl.col("name").alias("file_name"), pl.col("image_id").alias("id"), "image_id"]
+    own: list[str | pl.Expr] = [
+        "item_key",
+        pl.col("name").alias("file_name"),
+        pl.col("image_id").alias("id"),
+        "image_id",
+    ]
     fixed = {"kind": pl.lit("image"), "rule_version": pl.lit(_RULE_VERSION, pl.Int32), "confidence": pl.lit(1.0)}
     copies = pictures.filter(pl.col("stands").is_not_null()).select(
         *own, field=pl.lit("duplicate_of"), after="stands", rule="stands_rule", **fixed

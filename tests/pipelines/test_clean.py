@@ -249,7 +249,7 @@ def test_killed_runs_end_in_the_same_bytes(tmp_path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(["image", "label", "x1", "y1", "x2", "y2"])
         writer.writerows(
-            (f"p{number:06d}.jpg", ("happy", "Sad", "suprise", "fear")[number % 4], 1, 2, 30 + number % 50, 60)
+            (f"p{number:06d}.jpg", ("happy", "Sad", "suprise", "fear")[number % 4], 1, 2, 130 + number % 50, 160)
             for number in range(300_000)
         )
     command = [sys.executable, "-m", "pipelines.clean", "--input", str(source), "--no-export", "--epoch-items", "90000"]
