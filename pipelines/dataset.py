@@ -137,10 +137,10 @@ class Dataset:
 
     def _scan(self, table: str, manifests: list[Manifest]) -> pl.LazyFrame:
         epochs = {str(self.path / path): manifest.epoch for manifest in manifests for path in manifest.paths(table)}
-        empty = pl.DataFrame(schema(table, self.labels).empty_table())
+        wanted = pl.Schema(schema(table, self.labels))
         if not epochs:
-            return _strings(empty.lazy())
-        frame = pl.concat(_strings(_read(paths, empty.schema)) for paths in _alike(table, manifests, self.path))
+            return _strings(pl.DataFrame(schema=wanted).lazy())
+        frame = pl.concat(_strings(_read(paths, wanted)) for paths in _alike(table, manifests, self.path))
         if not self.taken_back:
             return frame.drop("_path")
         committed = pl.LazyFrame({"_path": list(epochs), "_epoch": list(epochs.values())})

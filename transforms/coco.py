@@ -7,32 +7,35 @@ Choices that the format leaves open:
 
 - ids count from 1 in the order of the parts, so they stay the same while a data set grows;
 - pixels are rounded to hundredths such that no box leaves its picture;
-- a picture of unknown size is left out with its labels, and counted;
+- a picture of unknown size is left out with its labels, and counted; a label of the whole picture is a box around it;
 - a backslash in a name becomes `%5C`: some readers take it for a folder. `coco_url` keeps the name as it was.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import polars as pl
 
-from schemas.vocabulary import LANDMARKS_5, LANDMARKS_68, SKELETON_5, SKELETON_68, label_order
+from schemas.vocabulary import EXPRESSIONS, LANDMARKS_5, LANDMARKS_68, SKELETON_5, SKELETON_68
 from transforms.encoding import (
-    Categories,
+    FLAT,
+    CategoryLayout,
+    Landmarks,
     Part,
     Parts,
     Written,
     box_edges,
+    category_numbers,
     chunks,
-    class_numbers,
+    given,
     joined,
     json_of,
     labels_of,
+    named,
     shown,
     sized,
-    with_more,
 )
 from transforms.names import FileNames, plain_name, unique_names
 
@@ -50,13 +53,28 @@ class _Points:
 _SIDE = "the subject's right, which is the image's left"
 _FIVE = _Points("landmarks", LANDMARKS_5, SKELETON_5, f"{', '.join(LANDMARKS_5)}; {_SIDE}")
 _DENSE = _Points("landmarks_68", LANDMARKS_68, SKELETON_68, f"the 68 points of iBUG 300-W; they begin at {_SIDE}")
+_POINTS: Mapping[Landmarks, _Points | None] = {0: None, 5: _FIVE, 68: _DENSE}
 
-_PLAIN = (
-    *("confidence", "detection_score", "brightness", "contrast", "sharpness"),
-    *("model", "origin", "rank", "annotation_id"),
-)
+_MEASURED = ("detection_score", "brightness", "contrast", "sharpness", "model")
+_PLAIN = ("confidence", *_MEASURED, "origin", "rank", "annotation_id")
+_PLAIN_SHORT = tuple(name for name in _PLAIN if name not in _MEASURED)
 _POSE = ("yaw", "pitch", "roll", "face_scale", "face_rotation")
-_OURS = frozenset({"expression", "probabilities", *_PLAIN, *_POSE})
+_MEMBERS = ("id", "iscrowd")  # readers put them among the attributes
+_OURS = frozenset({"expression", "probabilities", *_MEMBERS, *_PLAIN, *_POSE})
+
+_RENAMED = {f'"{name}":': f'"given_{name}":' for name in _MEMBERS}
+_OURS_AS_NAMES = f'"(?:given_[^"]*|{"|".join(sorted(_OURS.difference(_MEMBERS)))})":'
+
+
+@dataclass(frozen=True)
+class _Row:
+    """How annotations are told: `faces` says that labels are expressions."""
+
+    layout: CategoryLayout
+    categories: Sequence[str]
+    points: _Points | None
+    faces: bool
+
 
 _LICENSE = 1
 _EARLIEST_MS, _LATEST_MS = -62_135_596_800_000, 253_402_300_799_999
@@ -67,57 +85,65 @@ def write_coco(
     parts: Parts,
     out: BinaryIO,
     *,
-    categories: Categories,
-    labels: Sequence[str],
+    layout: CategoryLayout,
+    categories: Sequence[str],
     info: Mapping[str, Any],
     roots: Mapping[int, str],
-    dense: bool = False,
-    files: FileNames | None = None,
+    expressions: Collection[str] = EXPRESSIONS,
+    landmarks: Landmarks = 5,
+    names: FileNames | pl.Expr | None = None,
 ) -> Written:
     """Write the parts as COCO; hold one part in memory at a time.
 
-    `labels` are those of the data set's classifiers. `roots` are the names of the input roots by number; they tell
-    same-named files apart. `info` must be JSON without a time of the run. With `dense`, keypoints are the 68 landmarks
-    instead of the five; rows without them have none. `files` names the pictures where they are beside the file. Raises
-    RunError for a label that is not in the vocabulary.
+    `categories` are the names of the labels in the order of their ids; those among `expressions` are told to be ones.
+    `roots` are the names of the input roots by number; they tell same-named files apart. `info` must be JSON without a
+    time of the run. `landmarks` says which of them are keypoints; rows without them have none. `names` are those of the
+    pictures where they must be the same in several files. Raises RunError for a label that is no category.
     """
-    points = _DENSE if dense else _FIVE
-    vocabulary = label_order(tuple(labels))
+    points = _POINTS[landmarks]
+    faces = layout == "face" or not set(expressions).isdisjoint(categories)
+    told = {"description": f"{'facial expressions, labelled' if faces else 'labels, cleaned'} by labelstream"}
     head = {
-        "info": {"description": "facial expressions, labelled by labelstream", "landmarks": points.told, **info},
+        "info": told | ({"landmarks": points.told} if points else {}) | dict(info),
         "licenses": [{"id": _LICENSE, "name": "unknown", "url": ""}],
-        "categories": _categories(categories, vocabulary, points),
+        "categories": _categories(layout, categories, expressions, points),
     }
     out.write(_json(head)[:-1].encode() + b',\n"annotations":[')
-    annotations = _write_annotations(parts, out, categories, vocabulary, points)
+    annotations, unnamed = _write_annotations(parts, out, _Row(layout, categories, points, faces))
     out.write(b'],\n"images":[')
-    names = files or unique_names(parts, roots)
-    images, left_out, videos = _write_images(parts, out, names)
+    called = unique_names(parts, roots) if names is None else names
+    images, left_out, videos = _write_images(parts, out, called)
     out.write(b"]" + (f',\n"videos":{_json(videos)}' if videos else "").encode() + b"}\n")
-    return Written(images, annotations, left_out)
+    return Written(images, annotations, left_out, unnamed)
 
 
-def _categories(layout: Categories, vocabulary: Sequence[str], points: _Points) -> list[dict[str, Any]]:
-    shape = {"keypoints": points.names, "skeleton": points.skeleton}
+def _categories(
+    layout: CategoryLayout, categories: Sequence[str], expressions: Collection[str], points: _Points | None
+) -> list[dict[str, Any]]:
+    shape = {"keypoints": points.names, "skeleton": points.skeleton} if points else {}
     if layout == "face":
         return [{"id": 1, "name": "face", "supercategory": "person", **shape}]
-    return [{"id": i, "name": name, "supercategory": "expression", **shape} for i, name in enumerate(vocabulary, 1)]
+    kinds = {True: "expression", False: "object"}
+    return [
+        {"id": i, "name": name, "supercategory": kinds[name in expressions], **shape}
+        for i, name in enumerate(categories, 1)
+    ]
 
 
-def _write_annotations(
-    parts: Parts, out: BinaryIO, layout: Categories, vocabulary: Sequence[str], points: _Points
-) -> int:
-    images = annotations = 0
+def _write_annotations(parts: Parts, out: BinaryIO, row: _Row) -> tuple[int, int]:
+    images = annotations = unnamed = 0
     for part in parts:
         pictures = _numbered(part, images)
-        columns = pictures.select("image_id", "outcome", "number", "width", "height")
-        rows = labels_of(part, columns, vocabulary, "COCO")
+        about = pictures.select("image_id", "outcome", "number", "width", "height")
+        found = labels_of(part, about, row.categories, "COCO")
+        rows = named(found)
         for chunk in chunks(rows.with_row_index("annotation_number", annotations + 1)):
-            row = _annotation(chunk, layout, vocabulary, points)
-            _write_rows(out, chunk.with_columns(*_box()).select(row).to_series(), first=annotations == 0)
+            texts = chunk.with_columns(*_box()).with_columns(**_numbers()).select(_annotation(chunk, row)).to_series()
+            _write_rows(out, texts, first=annotations == 0)
             annotations += chunk.height
         images += pictures.height
-    return annotations
+        unnamed += found.height - rows.height
+    return annotations, unnamed
 
 
 def _write_images(parts: Parts, out: BinaryIO, names: pl.Expr | FileNames) -> tuple[int, int, list[dict[str, Any]]]:
@@ -128,7 +154,7 @@ def _write_images(parts: Parts, out: BinaryIO, names: pl.Expr | FileNames) -> tu
         _collect_videos(videos, pictures)
         numbers = {key: video["id"] for key, video in videos.items()}
         for chunk in chunks(_named(pictures, names)):
-            _write_rows(out, chunk.select(_image(numbers)).to_series(), first=images == 0)
+            _write_rows(out, chunk.select(_text(*_image(chunk, numbers))).to_series(), first=images == 0)
             images += chunk.height
         left_out += shown(part.images).height - pictures.height
     return images, left_out, list(videos.values())
@@ -146,7 +172,8 @@ def _numbered(part: Part, before: int) -> pl.DataFrame:
 
 
 def _write_rows(out: BinaryIO, rows: pl.Series, first: bool) -> None:
-    out.write((b"\n" if first else b",\n") + joined(rows, ",\n"))
+    out.write(b"\n" if first else b",\n")
+    out.write(joined(rows, ",\n"))
 
 
 def _box() -> list[pl.Expr]:
@@ -160,58 +187,85 @@ def _box() -> list[pl.Expr]:
     return columns
 
 
-def _annotation(rows: pl.DataFrame, layout: Categories, vocabulary: Sequence[str], points: _Points) -> pl.Expr:
+def _numbers() -> dict[str, pl.Expr]:
+    """Return the numbers of an annotation as texts, each made once: most of the time goes into them."""
     x, y, w, h = (pl.col(name) for name in ("x1", "y1", "bw", "bh"))
-    base = json_of(
-        id=pl.col("annotation_number"),
-        image_id=pl.col("number"),
-        category_id=class_numbers(layout, vocabulary, first=1),
-        bbox=pl.concat_list(x, y, w, h),
-        area=(w * h).round(4),
-        iscrowd=pl.lit(0),
-    )
-    attributes = _attributes(rows, vocabulary)
-    return _text(base.str.strip_suffix("}"), ',"attributes":', attributes, ",", _shapes(x, y, w, h, points), "}")
+    values = {"x": x, "y": y, "w": w, "h": h, "x2": (x + w).round(2), "y2": (y + h).round(2), "area": (w * h).round(4)}
+    return {f"_{name}": value.cast(pl.String) for name, value in values.items()}
 
 
-def _attributes(rows: pl.DataFrame, vocabulary: Sequence[str]) -> pl.Expr:
-    """Return what COCO has no place for, as JSON; poses only where they are known."""
-    known = [name for name in vocabulary if f"p_{name}" in rows.columns]
-    attributes = json_of(
-        expression=pl.col("label"),
-        **{name: pl.col(name) for name in _PLAIN},
-        probabilities=pl.struct(pl.col(f"p_{name}").alias(name) for name in known),
+def _annotation(rows: pl.DataFrame, told: _Row) -> pl.Expr:
+    """Return an annotation as JSON; as text, because a list of polars has one depth and one type."""
+    return _text(
+        *('{"id":', pl.col("annotation_number"), ',"image_id":', pl.col("number")),
+        *(',"category_id":', category_numbers(told.layout, told.categories, first=1)),
+        *(',"bbox":[', _listed("x", "y", "w", "h"), '],"area":', pl.col("_area"), ',"iscrowd":', _is_crowd()),
+        *(',"attributes":', *_attributes(rows, faces=told.faces), ',"segmentation":[['),
+        *(_listed("x", "y", "x", "y2", "x2", "y2", "x2", "y"), "]]", *_keypoints(told.points), "}"),
     )
+
+
+def _is_crowd() -> pl.Expr:
+    """Return 1 where a label came as one of a crowd: evaluation passes over it."""
+    return pl.col("attributes").str.contains(r'"iscrowd": ?(?:1|true)\b').fill_null(False).cast(pl.Int8)
+
+
+def _listed(*names: str) -> pl.Expr:
+    return pl.concat_str((pl.col(f"_{name}") for name in names), separator=",")
+
+
+def _attributes(rows: pl.DataFrame, *, faces: bool) -> list[pl.Expr | str]:
+    """Return what COCO has no place for, as a JSON object in pieces; what models measure only where it is known."""
+    kind = {"expression": pl.col("label")} if faces else {}
+    whole, short = (json_of(**kind, **{name: pl.col(name) for name in names}) for names in (_PLAIN, _PLAIN_SHORT))
+    is_measured = (pl.col("origin") == "model") | _is_any_known(_MEASURED)
+    measured = rows.select(is_measured.fill_null(False)).to_series()
+    attributes = (
+        whole if measured.all() else short if not measured.any() else pl.when(is_measured).then(whole).otherwise(short)
+    )
+    pieces: list[pl.Expr | str] = [attributes.str.strip_suffix("}")]
+    chances = [name for name in rows.columns if name.startswith("p_")]
+    if any(rows[name].count() for name in chances):
+        told = json_of(probabilities=pl.struct(pl.col(name).alias(name.removeprefix("p_")) for name in chances))
+        pieces += _more(told, _is_any_known(chances))
     if any(rows[name].count() for name in _POSE):
-        is_known = pl.any_horizontal(pl.col(name).is_not_null() for name in _POSE)
-        attributes = with_more(attributes, pl.when(is_known).then(json_of(**{name: pl.col(name) for name in _POSE})))
+        told = json_of(**{name: pl.col(name) for name in _POSE})
+        pieces += _more(told, _is_any_known(_POSE))
     if rows["attributes"].count():
-        given = pl.col("attributes").map_elements(_given, return_dtype=pl.String)
-        attributes = with_more(attributes, given)
-    return attributes
+        told = pl.lit(_given(rows["attributes"]))
+        pieces += _more(told, told.is_not_null())
+    return [*pieces, "}"]
 
 
-def _given(text: str) -> str | None:
-    """Return the attributes that came with an annotation as a JSON object; null where there are none.
-
-    A name that is ours gets `given_` in front; what is no object is kept under `attributes`.
-    """
-    try:
-        told = json.loads(text, parse_constant=lambda _: None)
-        members = told if isinstance(told, dict) else {"attributes": told}
-        encoded = _json({f"given_{name}" if name in _OURS else name: value for name, value in members.items()})
-    except (ValueError, RecursionError):  # numbers beyond a float's range are no JSON to most readers
-        members, encoded = {"attributes": text}, _json({"attributes": text})
-    return encoded.encode("utf-8", "replace").decode() if members else None  # "\ud800" alone is no character
+def _more(told: pl.Expr, is_known: pl.Expr) -> list[pl.Expr | str]:
+    """Return the members of a JSON object as pieces that follow others, empty where they are not known."""
+    inner = told.str.strip_prefix("{").str.strip_suffix("}")
+    return [pl.when(is_known).then(piece).otherwise(pl.lit("")) for piece in (pl.lit(","), inner)]
 
 
-def _shapes(x: pl.Expr, y: pl.Expr, w: pl.Expr, h: pl.Expr, landmarks: _Points) -> pl.Expr:
-    """Return the members `segmentation`, `keypoints`, `num_keypoints` as JSON without braces.
+def _is_any_known(names: Iterable[str]) -> pl.Expr:
+    return pl.any_horizontal(pl.col(name).is_not_null() for name in names)
 
-    Built as text: a list of polars has one depth and one type, and here stand a list of lists, and ints among floats.
-    """
-    right, bottom = (x + w).round(2), (y + h).round(2)
-    corners = pl.concat_str(x, y, x, bottom, right, bottom, right, y, separator=",")
+
+def _given(texts: pl.Series) -> pl.Series:
+    """Return the attributes that came with annotations as JSON objects; null where there are none."""
+    fit = texts.str.contains(FLAT) & ~texts.str.contains(_OURS_AS_NAMES)
+    told = texts.str.replace_many(_RENAMED)
+    if fit.all():
+        return told
+    others = {text: _made_fit(text) for text in texts.filter(~fit).unique()}
+    return told.zip_with(fit.fill_null(False), pl.Series([others.get(text) for text in texts], dtype=pl.String))
+
+
+def _made_fit(text: str) -> str | None:
+    members = given(text, _OURS)
+    return _json(members).encode("utf-8", "replace").decode() if members else None  # "\ud800" alone is no character
+
+
+def _keypoints(landmarks: _Points | None) -> tuple[str | pl.Expr, ...]:
+    """Return the members `keypoints` and `num_keypoints` in pieces, none where there are no landmarks."""
+    if landmarks is None:
+        return ()
     points, seen = [], []
     places = pl.col(landmarks.column).cast(pl.List(pl.Float32))
     for i in range(len(landmarks.names)):
@@ -220,16 +274,14 @@ def _shapes(x: pl.Expr, y: pl.Expr, w: pl.Expr, h: pl.Expr, landmarks: _Points) 
         points.append(pl.when(known).then(pl.concat_str(x, y, pl.lit("2"), separator=",")).otherwise(pl.lit("0,0,0")))
         seen.append(known.cast(pl.Int32))
     keypoints = pl.concat_str(points, separator=",")
-    return _text(
-        '"segmentation":[[', corners, ']],"keypoints":[', keypoints, '],"num_keypoints":', pl.sum_horizontal(seen)
-    )
+    return ',"keypoints":[', keypoints, '],"num_keypoints":', pl.sum_horizontal(seen)
 
 
 def _text(*pieces: str | pl.Expr) -> pl.Expr:
     return pl.concat_str(pl.lit(piece) if isinstance(piece, str) else piece for piece in pieces)
 
 
-def _image(videos: Mapping[str, int]) -> pl.Expr:
+def _image(pictures: pl.DataFrame, videos: Mapping[str, int]) -> list[pl.Expr | str]:
     base = json_of(
         id=pl.col("number"),
         width=pl.col("width"),
@@ -240,12 +292,15 @@ def _image(videos: Mapping[str, int]) -> pl.Expr:
         date_captured=_date(),
         attributes=pl.struct("image_id", "sha256"),
     )
+    pieces: list[pl.Expr | str] = [base.str.strip_suffix("}")]
+    if not pictures["video_id"].count():
+        return [*pieces, "}"]
     frame = json_of(
         video_id=pl.col("video_id").replace_strict(videos, default=None, return_dtype=pl.Int64),
         frame_index=pl.col("frame_index"),
         timestamp_ms=pl.col("timestamp_ms"),
     )
-    return with_more(base, pl.when(pl.col("video_id").is_not_null()).then(frame))
+    return [*pieces, *_more(frame, pl.col("video_id").is_not_null()), "}"]
 
 
 def _date() -> pl.Expr:

@@ -1,7 +1,11 @@
 """CSV for pandas, R and spreadsheets: RFC 4180, UTF-8 without a mark, decimal points, an empty cell for null.
 
-    faces.csv    one row a labelled face: picture, box in pixels, label, probabilities, landmarks by name
-    images.csv   one row a picture or frame of any outcome, those without a face too
+    faces.csv    one row a label: picture, box in pixels, label, probabilities, landmarks by name
+    images.csv   one row a picture or frame of any outcome, those without a label too
+
+Where labels are no expressions, faces.csv is called labels.csv. Probabilities and landmarks have columns only where
+some label has them, and so have boxes as shares of pictures whose size is not known. A label of the whole picture has
+no box.
 
 A spreadsheet takes a text that begins with `=`, `+`, `-` or `@` for a formula, and file names come from strangers. Such
 a path gets `./` in front, and is still the same file; any other such text gets an apostrophe. All texts are in quotes,
@@ -13,11 +17,11 @@ from typing import BinaryIO
 
 import polars as pl
 
-from schemas.vocabulary import LANDMARKS_5, label_order
-from transforms.encoding import Parts, Written, chunks, labels_of
+from schemas.vocabulary import LANDMARKS_5
+from transforms.encoding import SHARES, Landmarks, Parts, Written, chunks, labels_of
 from transforms.folders import Folder
 
-FACES, IMAGES = "faces.csv", "images.csv"
+FACES, LABELS, IMAGES = "faces.csv", "labels.csv", "images.csv"
 
 _FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 """How a formula begins in some spreadsheet (OWASP, CSV injection)."""
@@ -36,20 +40,28 @@ _IMAGE = (
 )
 
 
-def write_csv_tables(parts: Parts, folder: Folder, *, labels: Sequence[str], dense: bool) -> Written:
-    """Write both tables; hold one part in memory at a time.
+def write_csv_tables(
+    parts: Parts,
+    folder: Folder,
+    *,
+    categories: Sequence[str],
+    probabilities: Sequence[str],
+    landmarks: Landmarks,
+    shares: bool = False,
+    table: str = FACES,
+) -> Written:
+    """Write both tables, the labels' as `table`; hold one part in memory at a time.
 
-    `labels` are those of the data set's classifiers. With `dense`, the 68 landmarks have columns too. Raises RunError
-    for a label that is not in the vocabulary.
+    `categories` are the names of labels, `probabilities` those whose columns are wanted; of 68 landmarks the five have
+    columns too. With `shares`, so have cx, cy, w, h. Raises RunError for a label that is no category.
     """
-    vocabulary = label_order(tuple(labels))
-    face = _face(vocabulary, dense)
+    face = _face(probabilities, landmarks, shares=shares)
     images = annotations = 0
-    with folder.create(FACES) as faces, folder.create(IMAGES) as pictures:
+    with folder.create(table) as faces, folder.create(IMAGES) as pictures:
         write_header(faces, list(face))
         write_header(pictures, _IMAGE)
         for part in parts:
-            rows = labels_of(part, part.images.select("image_id", "outcome", *_PICTURE), vocabulary, "CSV")
+            rows = labels_of(part, part.images.select("image_id", "outcome", *_PICTURE), categories, "CSV")
             for chunk in chunks(rows):
                 write_rows(faces, chunk.select(**face))
             for chunk in chunks(part.images):
@@ -59,15 +71,20 @@ def write_csv_tables(parts: Parts, folder: Folder, *, labels: Sequence[str], den
     return Written(images, annotations, 0)
 
 
-def _face(vocabulary: Sequence[str], dense: bool) -> dict[str, pl.Expr]:
+def _face(probabilities: Sequence[str], landmarks: Landmarks, *, shares: bool) -> dict[str, pl.Expr]:
     plain = (
         *_PICTURE,
         *("bbox_x", "bbox_y", "bbox_w", "bbox_h"),
-        *("label", "confidence", *(f"p_{name}" for name in vocabulary)),
+        *(SHARES if shares else ()),
+        *("label", "confidence", *(f"p_{name}" for name in probabilities)),
         *_FACE,
     )
-    columns = {name: pl.col(name) for name in plain} | _points("landmarks", LANDMARKS_5)
-    return columns | (_points("landmarks_68", [f"landmark_{i:02}" for i in range(1, 69)]) if dense else {})
+    columns = {name: pl.col(name) for name in plain}
+    if landmarks:
+        columns |= _points("landmarks", LANDMARKS_5)
+    if landmarks == 68:
+        columns |= _points("landmarks_68", [f"landmark_{i:02}" for i in range(1, 69)])
+    return columns
 
 
 def _points(column: str, names: Sequence[str]) -> dict[str, pl.Expr]:

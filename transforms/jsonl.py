@@ -3,46 +3,66 @@
     {"image_id": "...", "file_name": "...", "timestamp_ms": 1700000000123,
      "labels": [{"category": "happy", "bbox": [x_center, y_center, w, h], "confidence": 0.97}]}
 
-`bbox` is normalised to 0..1. A confidence of 1.0 is reserved for what a person confirmed; null is an imported label
-that came without one.
+`bbox` is normalised to 0..1; a label of the whole picture has the picture's frame. A confidence of 1.0 is reserved for
+what a person confirmed; null is an imported label that came without one. The plain record is the one that such labels
+come as: `image_id` is the picture's own name, a label of the whole picture has no box, and nothing else is told.
+
+    {"image_id": "img_001", "labels": [{"category": "person", "bbox": [x_center, y_center, w, h], "confidence": 1.0}]}
+
+Numbers have the fewest digits that give the same float32. The picture's size need not be known. But one with a box that
+is known in pixels alone cannot be told then: it is left out and counted.
 """
 
 from typing import BinaryIO
 
 import polars as pl
 
-from schemas.reasons import Outcome
-from transforms.encoding import Part, Parts, chunks, joined, json_of, with_outcome
+from transforms.encoding import SHARES, Parts, Written, chunks, drawable, joined, json_of, settled
 
 
-def write_jsonl(parts: Parts, out: BinaryIO) -> int:
-    """Write a line for every labelled and every no_face picture; return how many there are."""
-    lines = 0
+def write_jsonl(parts: Parts, out: BinaryIO, *, names: pl.Expr | None = None) -> Written:
+    """Write a line for every labelled and every no_face picture; hold one part in memory at a time.
+
+    With `names` of the pictures, records are the plain ones.
+    """
+    full = {name: pl.col(name) for name in ("image_id", "file_name", "timestamp_ms")}
+    picture = full if names is None else {"image_id": names}
+    images = annotations = left_out = unnamed = 0
     for part in parts:
-        for chunk in chunks(_pictures(part)):
-            rows = chunk.select(json_of(**{name: pl.col(name) for name in chunk.columns})).to_series()
-            out.write(joined(rows, "\n") + b"\n")
-            lines += chunk.height
-    return lines
+        told = settled(part.images)
+        pictures = drawable(told, part)
+        of_these = part.annotations.join(pictures.select("image_id"), on="image_id", how="semi", maintain_order="left")
+        rows = of_these.filter(_is_tellable())
+        labels = rows.group_by("image_id", maintain_order=True).agg(labels=_label(has_frame=names is None))
+        lines = (
+            pictures.select(_id="image_id", **picture)
+            .join(labels, left_on="_id", right_on="image_id", how="left", maintain_order="left")
+            .with_columns(pl.col("labels").fill_null(pl.lit([], dtype=labels.schema["labels"])))
+            .drop("_id")
+        )
+        for chunk in chunks(lines):
+            texts = chunk.select(json_of(**{name: pl.col(name) for name in chunk.columns})).to_series()
+            out.write(joined(texts, "\n"))
+            out.write(b"\n")
+        images += pictures.height
+        annotations += rows.height
+        left_out += told.height - pictures.height
+        unnamed += of_these.height - rows.height
+    return Written(images, annotations, left_out, unnamed)
 
 
-def _pictures(part: Part) -> pl.DataFrame:
-    """Return the pictures with their `labels` as a list, empty where there are none."""
-    pictures = with_outcome(part.images, Outcome.LABELLED, Outcome.NO_FACE)
-    labels = part.annotations.group_by("image_id", maintain_order=True).agg(_label().alias("labels"))
-    columns = ("image_id", "file_name", "timestamp_ms")
-    return (
-        pictures.select(columns)
-        .join(labels, on="image_id", how="left", maintain_order="left")
-        .with_columns(pl.col("labels").fill_null(pl.lit([], dtype=labels.schema["labels"])))
-    )
+def _is_tellable() -> pl.Expr:
+    """Return an expression: whether a label has a name, and a box as shares or none at all."""
+    boxed = pl.all_horizontal(pl.col(name).is_finite() for name in SHARES)
+    return pl.col("label").is_not_null() & boxed.fill_null(pl.col("bbox_x").is_null())
 
 
-def _label() -> pl.Expr:
-    whole_picture = pl.lit(pl.Series([[0.5, 0.5, 1.0, 1.0]], dtype=pl.List(pl.Float32))).first()
-    box = pl.concat_list("cx", "cy", "w", "h")
+def _label(*, has_frame: bool) -> pl.Expr:
+    """Return a label; one of the whole picture with its frame, or without a box."""
+    box = pl.concat_list(SHARES)
+    frame = pl.lit(pl.Series([[0.5, 0.5, 1.0, 1.0]], dtype=pl.List(pl.Float32))).first() if has_frame else None
     return pl.struct(
         category=pl.col("label"),
-        bbox=pl.when(pl.col("bbox_x").is_null()).then(whole_picture).otherwise(box),
+        bbox=pl.when(pl.col("cx").is_null()).then(frame).otherwise(box),
         confidence=pl.col("confidence"),
     )

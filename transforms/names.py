@@ -6,7 +6,7 @@ from functools import partial
 
 import polars as pl
 
-from transforms.encoding import Parts, sized
+from transforms.encoding import Parts, shown
 
 MOST_BYTES = 200
 """Longest part of a path, before an id and an extension are added: file systems take 255."""
@@ -52,20 +52,22 @@ class FileNames:
         return told.drop("_name", "_extension", "_key")
 
 
-def unique_names(parts: Parts, roots: Mapping[int, str]) -> pl.Expr:
+def unique_names(parts: Parts, roots: Mapping[int, str], *, as_told: bool = False) -> pl.Expr:
     """Return an expression: each picture's name in the export, which no other picture has.
 
-    It is the file's name (a frame's: its number under the video's name). Where several pictures have it, each gets its
-    root's name in front; if that does not tell them apart, the root's number too; if nothing does, a part of its id.
+    It is the file's name (a frame's: its number under the video's name), with `as_told` to the letter. Where several
+    pictures have it, each gets its root's name in front; if that does not tell them apart, the root's number too; if
+    nothing does, a part of its id.
     """
-    names = _own_name()
+    own = _own_name() if as_told else plain_name(_own_name())
+    names = own
     number = pl.col("root").cast(pl.String)
     root = pl.col("root").replace_strict(_root_names(roots), default=number, return_dtype=pl.String)
     for prefix in (root, root + "-" + number, _short_id()):
         repeated = _repeated(parts, partial(_values, names))
         if not repeated.len():
             break
-        names = pl.when(names.is_in(repeated.implode())).then(prefix + "/" + _own_name()).otherwise(names)
+        names = pl.when(names.is_in(repeated.implode())).then(prefix + "/" + own).otherwise(names)
     return names
 
 
@@ -112,7 +114,7 @@ def _own_name() -> pl.Expr:
     number = pl.col("frame_index").cast(pl.String).str.zfill(6)
     path = pl.col("file_name") + "/" + number + ".jpg"
     frame = pl.when(pl.col("video_id").is_not_null()).then(path)
-    return plain_name(pl.coalesce(frame, "file_name", "image_id"))
+    return pl.coalesce(frame, "file_name", "image_id")
 
 
 def _short_id() -> pl.Expr:
@@ -159,7 +161,7 @@ def _folded(name: pl.Expr) -> pl.Expr:
 def _folders(parts: Parts, keys: Values) -> set[str]:
     found: set[str] = set()
     for part in parts:
-        parents = keys(sized(part.images)).str.extract("^(.*)/").drop_nulls().unique()
+        parents = keys(shown(part.images)).str.extract("^(.*)/").drop_nulls().unique()
         found.update(folder for parent in parents for folder in _ancestry(parent))
     return found
 
@@ -172,11 +174,11 @@ def _ancestry(path: str) -> Iterator[str]:
 
 def _repeated(parts: Parts, values: Values) -> pl.Series:
     """Return the values that several pictures have. Hashes find them in 8 bytes a picture, the values decide."""
-    hashes = pl.concat([values(sized(part.images)).hash() for part in parts] or [pl.Series(dtype=pl.UInt64)])
+    hashes = pl.concat([values(shown(part.images)).hash() for part in parts] or [pl.Series(dtype=pl.UInt64)])
     suspect = hashes.filter(hashes.is_duplicated()).unique()
     if not suspect.len():
         return pl.Series(dtype=pl.String)
-    found = pl.concat([_among(values(sized(part.images)), suspect) for part in parts])
+    found = pl.concat([_among(values(shown(part.images)), suspect) for part in parts])
     return found.filter(found.is_duplicated()).unique().sort()
 
 

@@ -1,11 +1,14 @@
 """The export job writes what is committed, whole or not at all, and says in one line what is wrong."""
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import reduce
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,10 +18,13 @@ from pipelines.dataset import Dataset
 from pipelines.export import FORMATS, export_all, main
 from pipelines.logs import run_command
 from schemas.errors import RunError
+from schemas.tables import Tables
 from tests.builders import face, picture, tables
 from tests.extras import extra
 from tests.pipelines.committed import committed
+from tests.transforms.things import UNKNOWN, part, thing, whole
 from transforms.rules import clean
+from transforms.splits import Sides, read_shares
 from transforms.storage import replacing
 
 
@@ -172,6 +178,181 @@ def test_datumaro_finds_the_pictures_of_a_coco_folder(photos: Path, tmp_path: Pa
     assert sorted(int(item.media.data.mean()) for item in there) == [20, 90]
 
 
+def cleaned(folder: Path, *shards: Tables, categories: Sequence[Sequence[str]] = (("cat", "dog"),)) -> Path:
+    """Return a data set as cleaning commits it: its manifests declare the categories, and no model's labels."""
+    committed(folder, *shards)
+    for path, names in zip(sorted((folder / "_manifests").iterdir()), categories, strict=False):
+        told = json.loads(path.read_bytes())
+        path.write_text(json.dumps(told | {"labels": [], "categories": list(names)}))
+    return folder
+
+
+@pytest.fixture
+def animals(tmp_path: Path) -> Path:
+    """Return a cleaned data set of two commits, whose labels stand outside the vocabulary here and there."""
+    first = picture("img_001", part((0.3, 0.4, 0.2, 0.1), "dog", 1.0), whole("cat"), **UNKNOWN)
+    second = picture("b.jpg", thing(label=" catt"), thing((300, 9, 50, 60), "person"), root=1)
+    return cleaned(tmp_path / "set", tables(first), tables(second), categories=[["dog", "cat"], ["cat", "person"]])
+
+
+def test_categories_are_those_of_the_manifests_then_others_that_there_are(
+    animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In order, so that ids stay; what was taken back is behind. Nothing is told that only faces have."""
+    assert job("--dataset", animals, "--output", tmp_path / "x.json") == 0
+    told = json.loads((tmp_path / "x.json").read_bytes())
+    assert [category["name"] for category in told["categories"]] == ["dog", "cat", "person", " catt"]
+    assert [row["category_id"] for row in told["annotations"]] == [4, 3]
+    assert not {"keypoints", "num_keypoints", "landmarks"} & (set(told["annotations"][0]) | set(told["info"]))
+    assert capsys.readouterr().out.endswith(": 1 pictures, 2 annotations; 1 pictures of unknown size left out\n")
+
+
+def test_a_data_set_may_be_annotated_and_cleaned(tmp_path: Path) -> None:
+    """The model's labels keep their ids, and faces their keypoints."""
+    dataset = committed(
+        tmp_path / "set", clean(tables(picture("a.jpg", face()))), tables(picture("b.jpg", thing(), root=1))
+    )
+    path = dataset / "_manifests" / "000001.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"labels": [], "categories": ["cat", "happy"]}))
+    assert job("--dataset", dataset, "--output", tmp_path / "x.json") == 0
+    told = json.loads((tmp_path / "x.json").read_bytes())
+    kinds = {category["name"]: (category["id"], category["supercategory"]) for category in told["categories"]}
+    assert (kinds["happy"], kinds["contempt"], kinds["cat"]) == ((4, "expression"), (8, "expression"), (9, "object"))
+    assert [row["num_keypoints"] for row in told["annotations"]] == [5, 0]
+    assert ["probabilities" in row["attributes"] for row in told["annotations"]] == [True, False]
+
+
+def test_a_record_comes_out_as_it_came_in(animals: Path, tmp_path: Path) -> None:
+    """Names and numbers, and nothing that was not there."""
+    assert job("--dataset", animals, "--format", "jsonl", "--record", "plain", "--output", tmp_path / "x.jsonl") == 0
+    first, _ = (tmp_path / "x.jsonl").read_text().splitlines()
+    assert json.loads(first) == {
+        "image_id": "img_001",
+        "labels": [
+            {"category": "dog", "bbox": [0.3, 0.4, 0.2, 0.1], "confidence": 1.0},
+            {"category": "cat", "bbox": None, "confidence": None},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("form", "files", "told"),
+    [
+        ("csv", ["images.csv", "labels.csv"], "2 pictures, 4 annotations"),
+        ("label-studio", ["label_config.xml", "tasks.json"], "2 pictures, 4 annotations"),
+        ("cvat", ["annotations.xml"], "1 pictures, 2 annotations; 1 pictures of unknown size left out"),
+        (
+            "yolo",
+            ["data.yaml", "labels/b.txt", "labels/img_001.txt", "sources.csv", "train.txt"],
+            "2 pictures, 4 annotations",
+        ),
+        (
+            "voc",
+            ["Annotations/b.xml", "ImageSets/Main/default.txt", "labelmap.txt", "sources.csv"],
+            "1 pictures, 2 annotations; 1 pictures of unknown size or held back left out",
+        ),
+    ],
+)
+def test_every_format_has_any_label(
+    animals: Path, tmp_path: Path, form: str, files: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures of unknown size are in those that need none."""
+    assert job("--dataset", animals, "--format", form, "--output", f"{tmp_path}/out/") == 0
+    assert capsys.readouterr().out.removeprefix(f"{tmp_path}/out/").removeprefix("annotations.xml") == f": {told}\n"
+    assert visible(tmp_path / "out") == files
+    if form == "csv":
+        header, _ = (tmp_path / "out" / "labels.csv").read_text().split("\n", 1)
+        assert '"cx","cy"' in header and not re.search("p_happy|nose_x", header)
+
+
+def test_what_cannot_be_drawn_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As when a person took back what held it."""
+    dataset = cleaned(tmp_path / "set", tables(picture("a.jpg", thing(), thing(label=None), thing((700, 9, 9, 9)))))
+    assert job("--dataset", dataset, "--output", tmp_path / "x.json") == 0
+    assert "1 annotations; 2 annotations without a label or a box in their picture left out" in capsys.readouterr().out
+
+
+# ---- splits
+
+
+SHARES = "train=.5,val=.3,test=.2"
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """Return a cleaned data set of pictures that are there, in two commits."""
+    rows: list[dict[str, Any]] = []
+    for i in range(30):
+        path = tmp_path / "photos" / f"{i:02}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), np.full((480, 640, 3), 8 * i, np.uint8))
+        content = sha256(path.read_bytes()).hexdigest()
+        rows.append(picture(path.name, thing(), source_uri=str(path), sha256=content, root=i // 20))
+    return cleaned(tmp_path / "set", tables(*rows[:20]), tables(*rows[20:]), categories=[["cat"]] * 2)
+
+
+@pytest.mark.parametrize(
+    ("form", "where"),
+    [
+        ("coco", "annotations/instances_{}.json"),
+        ("jsonl", "{}.jsonl"),
+        ("yolo", "{}.txt"),
+        ("voc", "ImageSets/Main/{}.txt"),
+    ],
+)
+def test_each_picture_is_on_one_side_of_every_format(
+    album: Path, tmp_path: Path, form: str, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same one in each, the same each time; in place of an earlier split of these names only."""
+    output = tmp_path / "out"
+    for _ in range(2):
+        assert job("--dataset", album, "--format", form, "--split", SHARES, "--output", output) == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith(f"{output}: 30 pictures")
+    texts = {side: (output / where.format(side)).read_text() for side in ("train", "val", "test")}
+    names = {side: re.findall(r"\b[0-9]{2}(?=\.jpg\"|\.jpg$|$)", text, re.M) for side, text in texts.items()}
+    expected = Sides.of_shares(Dataset(album).parts(), read_shares(SHARES))
+    images = Dataset(album).scan("images").collect()
+    told = zip(images["file_name"].str.strip_suffix(".jpg"), expected.of(images), strict=True)
+    assert sorted((name, side) for side, some in names.items() for name in set(some)) == sorted(told)
+    assert job("--dataset", album, "--format", form, "--split", "a=.5,b=.5", "--output", output) == 2
+    assert f"holds another export ({form} train, val, test)" in capsys.readouterr().err
+
+
+def test_pictures_lie_beside_their_split(album: Path, tmp_path: Path) -> None:
+    """Where Datumaro finds them."""
+    arguments = ("--copy-images", "--split", SHARES, "--stratify", "--split-seed", "3", "--output", tmp_path / "coco")
+    assert job("--dataset", album, *arguments) == 0
+    loaded = extra("datumaro").Dataset.import_from(str(tmp_path / "coco"), "coco_instances")
+    counts = {name: len(subset) for name, subset in loaded.subsets().items()}
+    assert (set(counts), sum(counts.values())) == ({"train", "val", "test"}, 30)
+    assert max(abs(counts[name] - 30 * share) for name, share in read_shares(SHARES).items()) <= 1
+    assert all(item.media.data is not None and item.annotations for item in loaded)
+    assert "annotations/person_keypoints_train.json" not in visible(tmp_path / "coco")
+
+
+def test_the_trainers_layout_has_its_splits(album: Path, tmp_path: Path) -> None:
+    """Datumaro reads the lists that data.yaml names, as Ultralytics does."""
+    arguments = ("--format", "yolo", "--copy-images", "--split", SHARES, "--output", tmp_path / "yolo")
+    assert job("--dataset", album, *arguments) == 0
+    told = extra("yaml").safe_load((tmp_path / "yolo" / "data.yaml").read_text())
+    lists = {name: (tmp_path / "yolo" / told[name]).read_text().splitlines() for name in ("train", "val", "test")}
+    assert all((tmp_path / "yolo" / line).is_file() for some in lists.values() for line in some)
+    assert sum(map(len, lists.values())) == 30 and all(lists.values())
+
+
+@pytest.mark.parametrize("form", ["cvat", "label-studio"])
+def test_pictures_come_with_what_is_imported(album: Path, tmp_path: Path, form: str) -> None:
+    """In `images`, under the names that the labels have."""
+    assert job("--dataset", album, "--format", form, "--copy-images", "--output", tmp_path / "out") == 0
+    assert len(visible(tmp_path / "out" / "images")) == 30
+    [text] = [
+        (tmp_path / "out" / name).read_text()
+        for name in visible(tmp_path / "out")
+        if name in ("annotations.xml", "tasks.json")
+    ]
+    assert all(name in text for name in visible(tmp_path / "out" / "images"))
+
+
 def test_68_landmarks_are_the_keypoints_where_there_are_any(tmp_path: Path) -> None:
     """In COCO and CSV, for the whole data set."""
     faces = [face(landmarks_68=[1.0] * 136), face((300, 9, 50, 60))]
@@ -218,6 +399,15 @@ def test_68_landmarks_are_the_keypoints_where_there_are_any(tmp_path: Path) -> N
             "got --format jsonl",
         ),
         (["--dataset", "SET", "--output", "NEW", "--format", "yolo", "--copy-images"], 1, "none of the 2 pictures"),
+        (["--dataset", "SET", "--output", "x", "--split", "train=.8,val=.1"], 2, "above 0 that sum to 1"),
+        (["--dataset", "SET", "--output", "x", "--split", "a=1", "--format", "csv"], 2, "coco, yolo, voc, jsonl; got"),
+        (["--dataset", "SET", "--output", "x", "--split", "a=.5,b=.5", "--format", "yolo"], 2, "called val; got a, b"),
+        (["--dataset", "SET", "--output", "x/", "--split", "train", "--stratify"], 2, "--stratify is for --split with"),
+        (["--dataset", "SET", "--output", "x", "--split-seed", "1"], 2, "--split-seed is for --split with shares"),
+        (["--dataset", "SET", "--output", "x", "--split-by", "folder"], 2, "--split-by is for --split with shares"),
+        (["--dataset", "SET", "--output", "x", "--record", "plain"], 2, "--record is for --format jsonl"),
+        (["--dataset", "SET", "--output", "x", "--image-url", "s3://a"], 2, "--image-url is for --format label-studio"),
+        (["--dataset", "SET", "--output", "x.xml", "--format", "cvat", "--copy-images"], 2, "makes a folder"),
     ],
 )
 def test_mistakes_are_one_line_and_an_exit_code(

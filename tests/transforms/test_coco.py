@@ -4,32 +4,43 @@ import contextlib
 import io
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from schemas.errors import RunError
 from schemas.tables import Tables
+from schemas.vocabulary import label_order
 from tests.builders import LABELS, Parts, column, face, picture, tables, with_values
 from tests.extras import extra
 from tests.strategies import datasets
+from tests.transforms.things import thing
 from transforms import encoding
 from transforms.coco import write_coco
-from transforms.encoding import Categories, Written
+from transforms.encoding import CategoryLayout, Landmarks, Written
 from transforms.rules import clean
 
 ROOTS = {0: "first", 1: "second"}
 
 
+CATEGORIES = label_order(LABELS)
+
+
 def raw(
-    *each: Tables, categories: Categories = "expression", roots: dict[int, str] | None = None, dense: bool = False
+    *each: Tables,
+    layout: CategoryLayout = "expression",
+    categories: Sequence[str] = CATEGORIES,
+    roots: dict[int, str] | None = None,
+    landmarks: Landmarks = 5,
 ) -> bytes:
     """Return the bytes of the export of some parts."""
     out = io.BytesIO()
-    options: dict[str, Any] = {"labels": LABELS, "info": {"version": "1"}, "roots": roots or ROOTS}
-    write_coco(Parts(*each), out, categories=categories, dense=dense, **options)
+    options: dict[str, Any] = {"info": {"version": "1"}, "roots": roots or ROOTS, "landmarks": landmarks}
+    write_coco(Parts(*each), out, layout=layout, categories=categories, **options)
     return out.getvalue()
 
 
@@ -112,8 +123,8 @@ def _annotation_faults(row: dict[str, Any], image: dict[str, Any], categories: s
 @given(datasets())
 def test_any_cleaned_data_set_holds_to_the_contract(each: list[Tables]) -> None:
     """Whatever detectors found and files are called, also where names repeat across parts and roots."""
-    for categories in ("expression", "face"):
-        told = coco(*map(clean, each), categories=categories)
+    for layout in ("expression", "face"):
+        told = coco(*map(clean, each), layout=layout)
         assert faults(told) == []
         assert len(told["images"]) == sum(o != "duplicate" for t in each for o in column(t, "images", "outcome"))
         assert len(told["annotations"]) == sum(clean(t).annotations.num_rows for t in each)
@@ -130,7 +141,7 @@ def test_a_data_set_without_labels_is_a_valid_file(each: list[Tables]) -> None:
 def test_pictures_are_those_labelled_without_a_face_or_quarantined() -> None:
     """Duplicates are not in it; quarantined ones are, without labels; one of unknown size is left out and counted."""
     out = io.BytesIO()
-    written = write_coco(Parts(people()), out, categories="expression", labels=LABELS, info={}, roots=ROOTS)
+    written = write_coco(Parts(people()), out, layout="expression", categories=CATEGORIES, info={}, roots=ROOTS)
     told = json.loads(out.getvalue())
     assert [image["file_name"] for image in told["images"]] == [
         "a.jpg",
@@ -189,7 +200,7 @@ def test_category_ids_follow_the_vocabulary() -> None:
 
 def test_the_face_layout_has_one_category_and_keeps_the_expression() -> None:
     """Detectors are trained on it."""
-    told = coco(people(), categories="face")
+    told = coco(people(), layout="face")
     assert [c["name"] for c in told["categories"]] == ["face"]
     assert {row["category_id"] for row in told["annotations"]} == {1}
     assert [row["attributes"]["expression"] for row in told["annotations"]] == ["happy", "sad", "happy", "happy"]
@@ -249,7 +260,7 @@ def test_68_landmarks_are_keypoints_where_they_are_asked_for() -> None:
     points = [float(i) for i in range(136)]
     points[2] = float("nan")
     given_ = clean(tables(picture("a.jpg", face(landmarks_68=points), face((300, 9, 50, 60)))))
-    told = coco(given_, dense=True)
+    told = coco(given_, landmarks=68)
     first, second = told["annotations"]
     assert (len(first["keypoints"]), first["num_keypoints"]) == (204, 67)
     assert first["keypoints"][:9] == [0.0, 1.0, 2, 0, 0, 0, 4.0, 5.0, 2]
@@ -297,6 +308,97 @@ def test_dates_are_iso_in_utc_or_empty() -> None:
     years = (1_700_000_000_123, None, 10**17, -(10**17))
     told = coco(tables(*(picture(f"{i}.jpg", timestamp_ms=ms) for i, ms in enumerate(years))))
     assert [image["date_captured"] for image in told["images"]] == ["2023-11-14T22:13:20.123Z", "", "", ""]
+
+
+# ---- cleaned data sets
+
+
+def test_any_vocabulary_has_categories_in_its_order() -> None:
+    """What is no expression is an object, and faces' keypoints and measures are not told of it."""
+    given_ = tables(picture("a.jpg", thing(label="dog"), thing((300, 9, 50, 60), " catt", 0.25)))
+    told = coco(given_, categories=("cat", "dog", "person", " catt"), landmarks=0)
+    assert [(c["name"], c["supercategory"]) for c in told["categories"]] == [
+        *(("cat", "object"), ("dog", "object"), ("person", "object"), (" catt", "object"))
+    ]
+    assert [row["category_id"] for row in told["annotations"]] == [2, 4]
+    assert set(told["categories"][0]) == {"id", "name", "supercategory"}
+    assert "landmarks" not in told["info"] and "expressions" not in told["info"]["description"]
+    first, second = told["annotations"]
+    assert set(first) == {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "attributes"}
+    assert set(first["attributes"]) == {"confidence", "origin", "rank", "annotation_id"}
+    assert second["attributes"]["confidence"] == 0.25
+
+
+def test_what_is_known_of_a_label_does_not_depend_on_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model's label keeps its probabilities and measures beside an imported one, however rows are cut."""
+    given_ = tables(picture("a.jpg", face(), thing((300, 9, 50, 60), "happy"), face((400, 9, 50, 60), "sad")))
+    at_once = raw(given_)
+    model, imported, other = json.loads(at_once)["annotations"]
+    assert {"probabilities", "sharpness", "model"} <= set(model["attributes"]) == set(other["attributes"])
+    assert set(imported["attributes"]) == {"expression", "confidence", "origin", "rank", "annotation_id"}
+    monkeypatch.setattr(encoding, "CHUNK_ROWS", 1)
+    assert raw(given_) == at_once
+
+
+@pytest.mark.parametrize(
+    ("given_", "crowd"), [('{"id":3,"iscrowd":1}', 1), ('{"iscrowd": true}', 1), ('{"iscrowd":10}', 0)]
+)
+def test_a_label_that_came_as_a_crowd_still_is_one(given_: str, crowd: int) -> None:
+    """Evaluation passes over it."""
+    [row] = coco(tables(picture("a.jpg", thing(attributes=given_))), categories=("cat",))["annotations"]
+    assert row["iscrowd"] == crowd
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        thing(label=None),
+        thing((700, 20, 10, 10)),  # outside
+        thing((10, 20, 0.004, 10)),  # nothing in hundredths
+        thing((float("nan"), 20, 10, 10)),
+        thing((10, 20, 10, float("nan"))),
+    ],
+)
+def test_a_label_that_cannot_be_drawn_is_left_out_and_counted(broken: dict[str, Any]) -> None:
+    """Rules hold it back, but a person may take that back; the file is valid all the same."""
+    out = io.BytesIO()
+    parts = Parts(tables(picture("a.jpg", thing(), broken, thing((300, 9, 50, 60)))))
+    written = write_coco(parts, out, layout="expression", categories=("cat",), info={}, roots=ROOTS, landmarks=0)
+    assert [row["bbox"][0] for row in json.loads(out.getvalue())["annotations"]] == [10, 300]
+    assert written == Written(images=1, annotations=2, left_out=0, unnamed=1)
+
+
+_number = st.one_of(st.integers(-(2**60), 2**60), st.floats(allow_nan=False, allow_infinity=False))
+_value = st.recursive(
+    st.one_of(st.none(), st.booleans(), _number, st.text(max_size=4), st.sampled_from(['"', "\\", "é", "\x7f"])),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=2)),
+    max_leaves=6,
+)
+_name = st.one_of(st.sampled_from(["id", "iscrowd", "given_id", "rank", "yaw"]), st.text('abé"\\:,{}\n', max_size=4))
+_members = st.dictionaries(_name, _value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_members, st.sampled_from([(",", ":"), (", ", ": ")]), st.booleans())
+def test_attributes_are_the_same_whether_they_are_parsed_or_not(
+    members: dict[str, Any], separators: tuple[str, str], ascii_: bool
+) -> None:
+    """What looks plain is taken as it is, for speed."""
+    text = json.dumps(members, separators=separators, ensure_ascii=ascii_)
+    [row] = coco(tables(picture("a.jpg", thing(attributes=text))), categories=("cat",), landmarks=0)["annotations"]
+    ours = ("confidence", "origin", "rank", "annotation_id")
+    kept = {name: value for name, value in row["attributes"].items() if name not in ours}
+    theirs = {f"given_{name}" if name in ("id", "iscrowd", "rank", "yaw") else name: members[name] for name in members}
+    assert kept == theirs
+
+
+@pytest.mark.parametrize(
+    "broken", ['{"a":01}', '{"a":1,}', '{"a":.5}', '{"a":[1,,2]}', '{"a":"\\x"}', '{"a" 1}', "{a:1}"]
+)
+def test_what_is_nearly_json_is_kept_as_a_text(broken: str) -> None:
+    """A plain look must not take it for JSON."""
+    [row] = coco(tables(picture("a.jpg", thing(attributes=broken))), categories=("cat",))["annotations"]
+    assert row["attributes"]["attributes"] == broken
 
 
 # ---- names

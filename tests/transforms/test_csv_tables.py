@@ -3,6 +3,7 @@
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,22 +11,27 @@ from hypothesis import strategies as st
 
 from schemas.errors import RunError
 from schemas.tables import Tables
-from schemas.vocabulary import EXPRESSIONS
+from schemas.vocabulary import EXPRESSIONS, label_order
 from tests.builders import LABELS, Parts, column, face, picture, tables, with_values
 from tests.extras import extra
 from tests.strategies import datasets
 from tests.transforms.kept import Kept
+from tests.transforms.things import UNKNOWN, thing, whole
 from transforms import encoding
 from transforms.csv_tables import FACES, IMAGES, write_csv_tables
-from transforms.encoding import Written
+from transforms.csv_tables import LABELS as LABELS_TABLE
+from transforms.encoding import Landmarks, Written
 from transforms.folders import Folder
 from transforms.rules import clean
 
+CATEGORIES = label_order(LABELS)
+OPTIONS: dict[str, Any] = {"categories": CATEGORIES, "probabilities": CATEGORIES}
 
-def exported(*each: Tables, dense: bool = False) -> Kept:
+
+def exported(*each: Tables, landmarks: Landmarks = 5) -> Kept:
     """Return the export of some parts."""
     folder = Kept()
-    write_csv_tables(Parts(*each), folder, labels=LABELS, dense=dense)
+    write_csv_tables(Parts(*each), folder, landmarks=landmarks, **OPTIONS)
     return folder
 
 
@@ -102,7 +108,7 @@ def test_a_held_back_pictures_labels_are_not_shown() -> None:
 def test_68_landmarks_have_columns_where_there_are_any() -> None:
     """By their numbers, which all tools share."""
     points = [float(i) for i in range(136)]
-    told = exported(clean(tables(picture("a.jpg", face(landmarks_68=points), face((300, 9, 50, 60))))), dense=True)
+    told = exported(clean(tables(picture("a.jpg", face(landmarks_68=points), face((300, 9, 50, 60))))), landmarks=68)
     first, second = rows(told.text(FACES))
     assert (first["landmark_01_x"], first["landmark_68_y"], second["landmark_01_x"]) == ("0.0", "135.0", "")
     assert "landmark_01_x" not in rows(exported(people()).text(FACES))[0]
@@ -140,13 +146,27 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {n: f.getvalue() for n, f in by_row.files.items()} == {n: f.getvalue() for n, f in at_once.files.items()}
 
 
+def test_what_no_label_has_is_no_column() -> None:
+    """Things have neither landmarks nor probabilities; a label of the whole picture has no box."""
+    folder = Kept()
+    options: dict[str, Any] = {"categories": ("cat",), "probabilities": (), "landmarks": 0, "table": LABELS_TABLE}
+    given_ = Parts(tables(picture("a.jpg", thing(), whole(), **UNKNOWN)))
+    write_csv_tables(given_, folder, shares=True, **options)
+    boxed, bare = rows(folder.text("labels.csv"))
+    assert not [name for name in boxed if name.startswith(("p_", "nose"))]
+    assert (boxed["label"], boxed["bbox_x"], boxed["width"], bare["bbox_x"]) == ("cat", "10.0", "", "")
+    assert (boxed["cx"], boxed["w"], bare["cx"]) == ("0.09375", "0.15625", "")
+    write_csv_tables(given_, pixels := Kept(), **options)
+    assert "cx" not in rows(pixels.text("labels.csv"))[0]
+
+
 # ---- readers
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return the export of some people."""
-    written = write_csv_tables(Parts(people(), tables(), people()), Folder(str(tmp_path)), labels=LABELS, dense=False)
+    written = write_csv_tables(Parts(people(), tables(), people()), Folder(str(tmp_path)), landmarks=5, **OPTIONS)
     assert written == Written(images=12, annotations=10, left_out=0)
     return tmp_path
 

@@ -4,21 +4,26 @@ import io
 import json
 from typing import Any
 
+import numpy as np
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from schemas.tables import Tables
 from tests.builders import Parts, column, face, picture, tables
 from tests.strategies import shards
+from tests.transforms.things import UNKNOWN, part, thing, whole
+from transforms.encoding import Written
 from transforms.jsonl import write_jsonl
+from transforms.names import unique_names
 from transforms.rules import clean
 
 
 def lines(*each: Tables) -> list[dict[str, Any]]:
     """Return the export of some parts, read again."""
     out = io.BytesIO()
-    count = write_jsonl(Parts(*each), out)
+    written = write_jsonl(Parts(*each), out)
     told = [json.loads(line) for line in out.getvalue().split(b"\n")[:-1]]
-    assert len(told) == count
+    assert len(told) == written.images
     return told
 
 
@@ -89,3 +94,58 @@ def test_every_standing_label_is_in_a_line(shard: Tables) -> None:
     ]
     for x, y, w, h in (label["bbox"] for line in told for label in line["labels"]):
         assert x - w / 2 >= -1e-3 and x + w / 2 <= 1.001 and y - h / 2 >= -1e-3 and y + h / 2 <= 1.001
+
+
+# ---- cleaned data sets
+
+
+def plain(*each: Tables) -> list[str]:
+    """Return the lines of plain records."""
+    out, parts = io.BytesIO(), Parts(*each)
+    write_jsonl(parts, out, names=unique_names(parts, {0: "in/monday", 1: "in/tuesday"}, as_told=True))
+    return out.getvalue().decode().splitlines()
+
+
+def test_a_plain_record_is_the_one_that_came() -> None:
+    """To the letter and to the digit, of pictures that nobody has seen."""
+    box = (0.3, 0.4, 0.123456, 1e-05)
+    given_ = tables(
+        picture("img_001", part(box, "person", 1.0), whole("dog"), **UNKNOWN),
+        picture("http://x/a\\b", **UNKNOWN),
+    )
+    assert plain(given_) == [
+        '{"image_id":"img_001","labels":[{"category":"person","bbox":[0.3,0.4,0.123456,0.00001],"confidence":1.0},'
+        '{"category":"dog","bbox":null,"confidence":null}]}',
+        '{"image_id":"http://x/a\\\\b","labels":[]}',
+    ]
+
+
+def test_same_named_pictures_of_two_inputs_are_told_apart() -> None:
+    """And frames of a video by their number."""
+    given_ = tables(
+        picture("a", root=0), picture("a", root=1), picture("v.mp4", video_id="v", frame_index=7), picture("b", root=1)
+    )
+    assert [json.loads(line)["image_id"] for line in plain(given_)] == [
+        "monday/a",
+        "tuesday/a",
+        "v.mp4/000007.jpg",
+        "b",
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 1, width=32), min_size=5, max_size=5))
+def test_numbers_come_back_as_the_same_float32(numbers: list[float]) -> None:
+    """In as few digits as that takes."""
+    [line] = plain(tables(picture("a", part(numbers[:4], confidence=numbers[4]), **UNKNOWN)))
+    [label] = json.loads(line)["labels"]
+    assert np.float32([*label["bbox"], label["confidence"]]).tolist() == numbers
+
+
+def test_a_box_in_pixels_of_an_unknown_size_cannot_be_told() -> None:
+    """Its picture is left out: without the label it would look like one of nobody."""
+    out = io.BytesIO()
+    row = thing(cx=None, cy=None, w=None, h=None)
+    given_ = tables(picture("a", row, thing(), **UNKNOWN), picture("b", thing(label=None), thing()), picture("c"))
+    assert write_jsonl(Parts(given_), out) == Written(images=2, annotations=1, left_out=1, unnamed=1)
+    assert [json.loads(line)["file_name"] for line in out.getvalue().splitlines()] == ["b", "c"]

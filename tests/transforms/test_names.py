@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.builders import Parts, picture, tables
 from transforms.encoding import sized
 from transforms.folders import Folder
-from transforms.names import file_names
+from transforms.names import file_names, unique_names
 
 ROOTS = {0: "in/monday", 1: "in/tuesday"}
 
@@ -91,6 +91,15 @@ def test_a_picture_beside_a_folder_of_its_name_is_left_alone() -> None:
     """Its files have an end, the folder has none; so it is no different where the picture has none either."""
     assert stems("a.jpg", "a/b.jpg") == ["a", "a/b"]
     assert [stem[:2] for stem in stems("c", "d/b.jpg", "C/d.jpg")] == ["c-", "d/", "C/"]
+
+
+def test_names_may_be_wanted_to_the_letter() -> None:
+    """In records, which are no files; those that repeat get their root's name all the same."""
+    rows = [picture("s3://b/a\\b"), picture("/a"), picture("a"), picture("a", root=1)]
+    parts = Parts(tables(*rows))
+    [part] = parts
+    told = part.images.select(name=unique_names(parts, ROOTS, as_told=True))["name"].to_list()
+    assert told == ["s3://b/a\\b", "/a", "monday/a", "tuesday/a"]
 
 
 def test_same_named_pictures_get_their_roots_name() -> None:

@@ -1,5 +1,6 @@
 """Pascal VOC files are what the devkit says, and what supervision and Datumaro read."""
 
+import json
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,26 +12,34 @@ from hypothesis import given, settings
 
 from schemas.errors import RunError
 from schemas.tables import Tables
+from schemas.vocabulary import label_order
 from tests.builders import LABELS, Parts, column, face, picture, tables, with_values
 from tests.extras import extra
 from tests.strategies import HEIGHT, WIDTH, datasets
 from tests.transforms.kept import Kept
+from tests.transforms.things import thing
 from transforms.copies import Copies
-from transforms.encoding import Categories, Written
+from transforms.encoding import CategoryLayout, Written
 from transforms.folders import Folder
 from transforms.rules import clean
+from transforms.splits import Sides
 from transforms.voc import write_voc
 
 ROOTS = {0: "first", 1: "second"}
+CATEGORIES = label_order(LABELS)
+DEFAULT = Sides.one("default")
 
 
 def voc(
-    *each: Tables, categories: Categories = "expression", labels: tuple[str, ...] = LABELS, split: str = "default"
+    *each: Tables,
+    layout: CategoryLayout = "expression",
+    categories: tuple[str, ...] = CATEGORIES,
+    sides: Sides = DEFAULT,
 ) -> tuple[Kept, Written]:
     """Return the export of some parts."""
     folder = Kept()
-    options = {"categories": categories, "labels": labels, "roots": ROOTS, "split": split, "copies": None}
-    return folder, write_voc(Parts(*each), folder, **options)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"roots": ROOTS, "sides": sides, "copies": None}
+    return folder, write_voc(Parts(*each), folder, layout=layout, categories=categories, **options)
 
 
 def read(text: str) -> Any:
@@ -101,7 +110,7 @@ def test_lists_are_the_names_of_what_is_settled() -> None:
         picture("v.mp4", face(), video_id="v", frame_index=3),
         picture("lost.jpg", face((float("nan"), 0, 1, 1))),
     )
-    folder, written = voc(clean(tables(*rows)), split="train")
+    folder, written = voc(clean(tables(*rows)), sides=Sides.one("train"))
     assert folder.text("ImageSets/Main/train.txt") == "a b\nnone\nv.mp4/000003\n"
     assert boxes(read(folder.text("Annotations/none.xml"))) == []
     assert "Annotations/lost.xml" not in folder.files
@@ -110,7 +119,7 @@ def test_lists_are_the_names_of_what_is_settled() -> None:
 
 def test_the_face_layout_keeps_the_expression() -> None:
     """As an attribute, as in COCO."""
-    folder, _ = voc(clean(tables(picture("a.jpg", face(label="sad")))), categories="face")
+    folder, _ = voc(clean(tables(picture("a.jpg", face(label="sad")))), layout="face")
     root = read(folder.text("Annotations/a.xml"))
     assert root.find("object/name").text == "face"
     told = {one.find("name").text: one.find("value").text for one in root.iter("attribute")}
@@ -122,7 +131,7 @@ def test_the_face_layout_keeps_the_expression() -> None:
 def test_names_cannot_break_out_of_the_xml(name: str) -> None:
     """Neither files' nor labels'; what XML has no way to write is replaced."""
     given_ = with_values(tables(picture(f"{name}.jpg", face())), "annotations", 0, label=name)
-    folder, _ = voc(given_, labels=(*LABELS, name))
+    folder, _ = voc(given_, categories=(*CATEGORIES, name))
     [text] = [folder.text(file) for file in folder.files if file.startswith("Annotations/")]
     told = read(text).find("object/name").text
     assert told == "".join("\ufffd" if c in "\x00\x0b\ufffe" else c for c in name)
@@ -152,6 +161,36 @@ def test_a_label_without_a_name_stops_the_export() -> None:
         voc(with_values(tables(picture("a.jpg", face())), "annotations", 0, label="hapy"))
 
 
+def test_what_came_with_a_label_stands_where_voc_has_it() -> None:
+    """Its own members in their places, the rest among the attributes; a name of ours is not taken."""
+    given_ = {
+        "pose": "Left",
+        "difficult": "1",
+        "truncated": 1,
+        "folder": "x",
+        "tags": ["a", 1],
+        "origin": "?",
+        "no": None,
+    }
+    row = thing(attributes=json.dumps(given_))
+    folder, _ = voc(tables(picture("a.jpg", row, thing(attributes='{"difficult": "maybe"}'))), categories=("cat",))
+    first, second = read(folder.text("Annotations/a.xml")).findall("object")
+    assert [first.find(name).text for name in ("pose", "truncated", "difficult")] == ["Left", "1", "1"]
+    assert [second.find(name).text for name in ("pose", "truncated", "difficult")] == ["Unspecified", "0", "0"]
+    told = {one.find("name").text: one.find("value").text for one in first.iter("attribute")}
+    assert told == {"origin": "import", "annotation_id": told["annotation_id"], "tags": '["a", 1]', "given_origin": "?"}
+
+
+def test_each_split_has_its_list() -> None:
+    """And each picture is in one."""
+    given_ = tables(*(picture(f"{i}.jpg", thing()) for i in range(40)))
+    sides = Sides.of_shares(Parts(given_), {"train": 0.5, "val": 0.3, "test": 0.2})
+    folder, _ = voc(given_, categories=("cat",), sides=sides)
+    lists = [folder.text(f"ImageSets/Main/{name}.txt").splitlines() for name in ("train", "val", "test")]
+    assert sorted(name for some in lists for name in some) == sorted(map(str, range(40)))
+    assert all(lists)
+
+
 # ---- readers
 
 
@@ -165,8 +204,8 @@ def exported(tmp_path: Path) -> Path:
         rows.append(picture(name, *faces, source_uri=str(tmp_path / name), sha256=sha256(data).hexdigest()))
     folder = Folder(str(tmp_path / "voc"))
     copies = Copies(folder, max_bytes=1 << 20, max_pixels=1 << 20)
-    options = {"categories": "expression", "labels": LABELS, "roots": ROOTS, "split": "train", "copies": copies}
-    write_voc(Parts(clean(tables(*rows))), folder, **options)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"categories": CATEGORIES, "roots": ROOTS, "copies": copies}
+    write_voc(Parts(clean(tables(*rows))), folder, layout="expression", sides=Sides.one("train"), **options)
     assert (copies.placed, copies.missing) == (3, 0)
     return tmp_path / "voc"
 

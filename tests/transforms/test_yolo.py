@@ -4,34 +4,42 @@ import csv
 import io
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from schemas.errors import RunError
+from schemas.errors import RunError, UsageError
 from schemas.tables import Tables
+from schemas.vocabulary import label_order
 from tests.builders import LABELS, Parts, column, face, picture, tables, with_values
 from tests.extras import extra
 from tests.strategies import datasets
 from tests.transforms.kept import Kept
+from tests.transforms.things import UNKNOWN, part, thing, whole
 from transforms.copies import Copies
-from transforms.encoding import Categories, Written
+from transforms.encoding import CategoryLayout, Written
 from transforms.folders import Folder
 from transforms.rules import clean
+from transforms.splits import Sides
 from transforms.yolo import write_yolo
 
 ROOTS = {0: "first", 1: "second"}
+CATEGORIES = label_order(LABELS)
 
 
 def yolo(
-    *each: Tables, categories: Categories = "expression", labels: tuple[str, ...] = LABELS
+    *each: Tables,
+    layout: CategoryLayout = "expression",
+    categories: tuple[str, ...] = CATEGORIES,
+    sides: Sides | None = None,
 ) -> tuple[Kept, Written]:
     """Return the export of some parts."""
     folder = Kept()
-    written = write_yolo(Parts(*each), folder, categories=categories, labels=labels, roots=ROOTS, copies=None)
-    return folder, written
+    options: dict[str, Any] = {"roots": ROOTS, "sides": sides, "copies": None}
+    return folder, write_yolo(Parts(*each), folder, layout=layout, categories=categories, **options)
 
 
 def boxes(text: str) -> list[tuple[int, float, float, float, float]]:
@@ -104,7 +112,7 @@ def test_sources_tell_which_file_each_picture_is() -> None:
 
 def test_one_class_for_all_faces() -> None:
     """Detectors are trained on it."""
-    folder, _ = yolo(clean(tables(picture("a.jpg", face(), face((200, 200, 90, 90), "sad")))), categories="face")
+    folder, _ = yolo(clean(tables(picture("a.jpg", face(), face((200, 200, 90, 90), "sad")))), layout="face")
     assert [row[0] for row in boxes(folder.text("labels/a.txt"))] == [0, 0]
     assert extra("yaml").safe_load(folder.text("data.yaml"))["names"] == {0: "face"}
 
@@ -112,7 +120,7 @@ def test_one_class_for_all_faces() -> None:
 @pytest.mark.parametrize("name", ["yes", "1", "a: b", 'x"\n', "开心", "\U0001f600", "\x07\x85", "- a"])
 def test_any_name_of_a_class_is_yaml(name: str) -> None:
     """A model of one's own may call its labels anything."""
-    folder, _ = yolo(tables(picture("a.jpg")), labels=(*LABELS, name))
+    folder, _ = yolo(tables(picture("a.jpg")), categories=(*CATEGORIES, name))
     assert extra("yaml").safe_load(folder.text("data.yaml"))["names"][8] == name
 
 
@@ -145,6 +153,44 @@ def test_a_label_without_a_class_stops_the_export() -> None:
         yolo(with_values(tables(picture("a.jpg", face())), "annotations", 0, label="hapy"))
 
 
+def test_a_picture_of_unknown_size_is_told_where_its_boxes_are_shares() -> None:
+    """YOLO needs no more; one with a box in pixels is left out and counted."""
+    in_pixels = thing(cx=None, cy=None, w=None, h=None)
+    folder, written = yolo(
+        tables(
+            picture("a", part((0.2, 0.2, 0.2, 0.2)), whole("dog"), **UNKNOWN),
+            picture("b.jpg", in_pixels, **UNKNOWN),
+            picture("c.jpg", in_pixels),
+            picture("d.jpg", **UNKNOWN),
+        ),
+        categories=("cat", "dog"),
+    )
+    assert (
+        folder.text("labels/a.txt") == "0 0.200000 0.200000 0.200000 0.200000\n1 0.500000 0.500000 1.000000 1.000000\n"
+    )
+    assert folder.text("labels/c.txt") == "0 0.093750 0.166667 0.156250 0.250000\n"
+    assert folder.text("train.txt").splitlines() == ["./images/a", "./images/c.jpg", "./images/d.jpg"]
+    assert written == Written(images=3, annotations=3, left_out=1)
+
+
+def test_each_split_has_its_list() -> None:
+    """`data.yaml` names them, and each picture is in one."""
+    given_ = tables(*(picture(f"{i}.jpg", face()) for i in range(40)))
+    sides = Sides.of_shares(Parts(given_), {"train": 0.5, "val": 0.3, "test": 0.2})
+    folder, _ = yolo(given_, sides=sides)
+    told = extra("yaml").safe_load(folder.text("data.yaml"))
+    assert [told[name] for name in sides.names] == ["train.txt", "val.txt", "test.txt"]
+    lists = [folder.text(told[name]).splitlines() for name in sides.names]
+    assert sorted(name for some in lists for name in some) == sorted(f"./images/{i}.jpg" for i in range(40))
+    assert all(lists)
+
+
+def test_splits_must_be_called_as_the_trainer_calls_them() -> None:
+    """It stops without either."""
+    with pytest.raises(UsageError, match="one called val; got train, test"):
+        yolo(tables(), sides=Sides(("train", "test"), (0.5, 1.0)))
+
+
 # ---- readers
 
 
@@ -158,7 +204,8 @@ def exported(tmp_path: Path) -> Path:
         rows.append(picture(name, *faces, source_uri=str(tmp_path / name), sha256=sha256(data).hexdigest()))
     folder = Folder(str(tmp_path / "yolo"))
     copies = Copies(folder, max_bytes=1 << 20, max_pixels=1 << 20)
-    write_yolo(Parts(clean(tables(*rows))), folder, categories="expression", labels=LABELS, roots=ROOTS, copies=copies)
+    options: dict[str, Any] = {"categories": CATEGORIES, "roots": ROOTS, "copies": copies}
+    write_yolo(Parts(clean(tables(*rows))), folder, layout="expression", **options)
     assert (copies.placed, copies.missing) == (3, 0)
     return tmp_path / "yolo"
 
