@@ -119,8 +119,11 @@ def parser() -> shared.Parser:
     rows.add_argument(
         "--duplicates",
         default="exact",
-        choices=["exact", "keep"],
-        help="exact: a file with the same bytes as another is a duplicate of it; keep: label it too",
+        choices=["exact", "near", "keep"],
+        help=(
+            "exact: a file with the same bytes as another is a duplicate of it; near: also a picture that shows the "
+            "same, resized, encoded anew, brightened or slightly cropped; keep: label them too"
+        ),
     )
     rows.add_argument(
         "--crops",
@@ -259,7 +262,7 @@ def _annotate(
             retry_failed=options.retry_failed,
             limit=options.limit,
         )
-        run_plan = _runner(options, beam_arguments, configuration, identity)
+        run_plan = _runner(options, beam_arguments, dataset, configuration, identity)
         run = Run(started)
         count = partial(_count, inputs, output)
         with epochs.stop_on_signals(), Progress(count, lambda: planner.more_items) as progress:
@@ -361,16 +364,23 @@ def _chosen(name_or_path: str) -> "ModelChoice":
 
 
 def _runner(
-    options: argparse.Namespace, beam_arguments: list[str], configuration: "Configuration", identity: "Identity"
+    options: argparse.Namespace,
+    beam_arguments: list[str],
+    dataset: "Dataset",
+    configuration: "Configuration",
+    identity: "Identity",
 ) -> Callable[["Plan"], None]:
     """Return the function that runs one plan. Beam is imported when the first plan needs it."""
     import pandas  # noqa: F401  Beam and Great Expectations would import it at once, and one see half of it
 
+    from pipelines.known import KnownPictures
+    from schemas.reasons import Duplicates
     from validation.suites import warm_up
 
     # Great Expectations takes two seconds to import: beside the first pictures, not after them.
     threading.Thread(target=warm_up, daemon=True).start()
 
+    known = KnownPictures(dataset) if configuration.duplicates == Duplicates.NEAR else None
     ran = False
 
     def run(plan: "Plan") -> None:
@@ -395,6 +405,7 @@ def _runner(
             labels=identity.labels,
             batch=CPU_BATCHES if on_cpu else GPU_BATCHES,
             room=CPU_ROOM if on_cpu else GPU_ROOM,
+            known=known.write(plan) if known else None,
             metadata={
                 "version": identity.version,
                 "configuration_hash": identity.configuration_hash,

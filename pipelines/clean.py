@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pipelines.summary import Run
     from pipelines.survey import Survey
     from schemas.raw import Source
+    from validation.own import Own
 
 EPILOG = """\
 examples:
@@ -117,6 +118,10 @@ def parser() -> shared.Parser:
         metavar="NAME",
         help="the classifier that doubts: a name of pipelines.models list, or the path of a TOML record",
     )
+    rules.add_argument("--expectations", metavar="FILE", help="your own Great Expectations suite, as JSON, beside ours")
+    rules.add_argument(
+        "--data-docs", action="store_true", help="build the pages of Great Expectations: report/data_docs/index.html"
+    )
     shared.add_shared(rules, "no-export", "device")
     later = made.add_argument_group("a data set that was cleaned (instead of --input)")
     later.add_argument("--dataset", metavar="FOLDER", help="the data set that the following are about")
@@ -197,10 +202,12 @@ def _clean(options: argparse.Namespace, beam_arguments: list[str], started: floa
     from pipelines.summary import Run
     from transforms import clock, stopping
     from transforms.readers.forms import sources_of
+    from validation.own import read_own
 
     output = Path(options.output)
     wishes = _wishes(options)
-    configuration = _configuration(options, wishes)
+    own = read_own(Path(options.expectations), ()) if options.expectations else None
+    configuration = _configuration(options, wishes, own)
     found = sources_of(options.input, options.format, exclude=str(output))
     for name, why in found.unknown:
         log.warning("passed over: %s (%s)", name, why)
@@ -218,9 +225,9 @@ def _clean(options: argparse.Namespace, beam_arguments: list[str], started: floa
         with _staging(output) as folder:
             survey = _survey(options, beam_arguments, found.sources, folder, roots)
             if not stopping.stop_requested():
-                job = _Job(options, beam_arguments, dataset, survey, configuration)
+                job = _Job(options, beam_arguments, dataset, survey, configuration, own)
                 job.run(wishes, roots.known[announced:], run)
-        return _finish(options, dataset, run, len(found.unknown), configuration, stopping.stop_requested())
+        return _finish(options, dataset, run, len(found.unknown), configuration, own, stopping.stop_requested())
 
 
 def _wishes(options: argparse.Namespace) -> "Wishes":
@@ -237,11 +244,11 @@ def _wishes(options: argparse.Namespace) -> "Wishes":
     return Wishes(vocabulary, asked, declared_codes(options.codes) if options.codes else None)
 
 
-def _configuration(options: argparse.Namespace, wishes: "Wishes") -> "CleanConfiguration":
+def _configuration(options: argparse.Namespace, wishes: "Wishes", own: "Own | None") -> "CleanConfiguration":
     from pipelines.clean_configuration import CleanConfiguration
     from pipelines.deciding import FROM_SOURCE
     from transforms.models.record import load_record
-    from validation.suites import VERSION
+    from validation.terms import CLEAN_VERSION
 
     vocabulary = FROM_SOURCE
     if wishes.vocabulary:
@@ -255,8 +262,8 @@ def _configuration(options: argparse.Namespace, wishes: "Wishes") -> "CleanConfi
         mirrored=options.mirrored,
         max_pixels=options.max_pixels,
         max_bytes=options.max_bytes,
-        expectations=VERSION,
-        own_expectations=None,
+        expectations=CLEAN_VERSION,
+        own_expectations=own.sha256 if own else None,
         suspect=load_record(options.suspect_classifier).contract_sha256 if options.suspect else None,
     )
 
@@ -339,6 +346,7 @@ class _Job:
     dataset: "Dataset"
     survey: "Survey"
     configuration: "CleanConfiguration"
+    own: "Own | None"
 
     def run(self, wishes: "Wishes", fresh: Sequence["Root"], run: "Run") -> None:
         """Commit what the survey found, `fresh` being the roots that the data set does not know yet."""
@@ -424,7 +432,7 @@ class _Job:
                 duplicates=Duplicates(self.configuration.duplicates),
                 exclusive=ruling.exclusive(self.survey.sources),
             ),
-            own=None,
+            own=self.own,
             metadata={
                 "version": version(),
                 "configuration_hash": self.configuration.hash,
@@ -447,13 +455,16 @@ def _finish(
     run: "Run",
     skipped: int,
     configuration: "CleanConfiguration",
+    own: "Own | None",
     stopped: bool,
 ) -> int:
     """Write what is made of the tables and tell the counts; a run that was stopped leaves exports for the next one."""
     from pipelines.export import export_all
     from pipelines.report import write_report
     from pipelines.summary import last_lines, summarise, write_summary
+    from pipelines.verdict import judge_whole, write_docs
     from transforms.clock import clocked
+    from validation.terms import cleaned
 
     if stopped:
         log.warning("stopped on request: what was committed stands; run the same command again to go on")
@@ -462,6 +473,13 @@ def _finish(
             export_all(dataset, "expression")
     told = summarise(dataset, run, skipped, configuration.hash)
     write_summary(dataset, told)
+    if not stopped and dataset.manifests:
+        names = tuple(dataset.manifests[-1].told["categories"])
+        for line in judge_whole(dataset, names):
+            log.warning("%s", line)
+        if options.data_docs:
+            terms = cleaned(names, duplicates=Duplicates(options.duplicates))
+            log.info("Data Docs: %s", write_docs(dataset, terms, own))
     if not stopped:
         write_report(dataset, told)
     print(*last_lines(told, dataset.path), sep="\n", flush=True)

@@ -24,6 +24,7 @@ from schemas.reasons import Outcome
 from schemas.tables import CROPS, TABLES
 from transforms import stopping
 from transforms.storage import TEMP_PREFIX, create_exclusive
+from validation.suites import merged
 
 
 class AnyPlan(Protocol):
@@ -178,7 +179,8 @@ def _run_watched(run: Callable[[P], None], plan: P, watch: Watch) -> None:
 def _commit(dataset: Dataset, plan: AnyPlan, identity: Identity, seconds: float) -> Manifest:
     """Check that the shards hold every planned item, then make them visible by one exclusive file."""
     reports = _reports(dataset.path, plan)
-    files = [file for report in reports for file in json.loads(report.read_bytes())]
+    told_by_shards = [json.loads(report.read_bytes()) for report in reports]
+    files = [file for told in told_by_shards for file in told["files"]]
     tables: dict[str, list[dict[str, Any]]] = {}
     for file in files:
         tables.setdefault(file.pop("table"), []).append(file)
@@ -196,6 +198,7 @@ def _commit(dataset: Dataset, plan: AnyPlan, identity: Identity, seconds: float)
         "items": sum(outcomes.values()),
         "outcomes": outcomes,
         "supersedes": plan.supersedes,
+        "validation": merged(result for told in told_by_shards for result in told["validation"]),
         **more,
         "tables": tables,
         "seconds": round(seconds, 3),

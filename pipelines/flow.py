@@ -52,7 +52,8 @@ class Settings:
 
     `detector`, `classifier` and `landmarks` (null where the detector's five are enough) are names or paths of records:
     where to load what the configuration tells of. `root` is the data set; `labels` are the classifier's, in its own
-    order.
+    order. `known` is the path of the committed pictures among which near copies are looked for, null where they are
+    not.
     """
 
     root: str
@@ -64,6 +65,7 @@ class Settings:
     labels: tuple[str, ...]
     batch: BatchSize
     room: Room
+    known: str | None
     metadata: Mapping[str, Any]
 
 
@@ -132,6 +134,8 @@ def build(pipeline: beam.Pipeline, plan: Plan, settings: Settings) -> None:
     landmarker = partial(load_landmarker, settings)
     # Where each picture is one face, none is too small.
     min_face_px = 0 if chosen.detector.name == "none" else chosen.min_face
+    near = settings.known is not None
+    keep_side_px = reduce_to(chosen.detect_size, fingerprints=near)
 
     planned = (
         pipeline
@@ -139,7 +143,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, settings: Settings) -> None:
         | "Spread over workers" >> beam.Reshuffle().with_output_types(PlannedBatch)
     )
     decoded = planned | "Decode" >> Decode(
-        chosen.max_bytes, chosen.max_pixels, reduce_to(chosen.detect_size), chosen.frames, settings.room
+        chosen.max_bytes, chosen.max_pixels, keep_side_px, chosen.frames, settings.room, near
     )
     detected = decoded.batches | "Detect" >> Detect(detector, min_face_px)
     aligned = detected.batches | "Align" >> Align(classifier, landmarker, chosen.crops)
@@ -153,7 +157,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, settings: Settings) -> None:
     (
         (inferred.rows, failures)
         | "Rows" >> beam.Flatten()
-        | "Clean" >> Clean()
+        | "Clean" >> Clean(settings.known)
         | "Validate" >> Validate(chosen.vocabulary)
         | "Write" >> Write(settings.root, plan.epoch, wanted_tables(chosen.crops), settings.metadata)
     )

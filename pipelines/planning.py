@@ -15,7 +15,7 @@ import polars as pl
 from pipelines.dataset import Dataset, Manifest, read_json
 from pipelines.roots import Root, Roots
 from schemas.errors import ItemError, RunError
-from schemas.layout import PLANS, epoch_file
+from schemas.layout import PLANS
 from schemas.reasons import Duplicates, Outcome
 from schemas.records import Clip, ImageRef, PlannedItem, Standing, image_id, item_key
 from transforms.batch import planned_item
@@ -235,7 +235,7 @@ class Planner:
         self.configuration = configuration
         self.epoch_items = epoch_items
         self.retry_failed = retry_failed
-        self.find_copies = configuration["duplicates"] == Duplicates.EXACT
+        self.find_copies = configuration["duplicates"] != Duplicates.KEEP
         self.committed = Committed(dataset, self.find_copies)
         self.left = limit
         self.more_items = 0  # what the videos seen so far have over one item a file
@@ -425,21 +425,28 @@ def still_holds(plan: Plan) -> bool:
 
 
 def take_up(dataset: Dataset, planner: Planner) -> Plan | None:
-    """Return the plan that a killed run left uncommitted, if what it covers is as it was; it is forgotten if not."""
+    """Return the plan that a killed run left uncommitted, if what it covers is as it was; it is forgotten if not.
+
+    So is one of another job, whose rows nobody has seen.
+    """
     plan = pending(dataset)
-    if plan is None:
-        return None
-    if not still_holds(plan):
-        (dataset.path / epoch_file(PLANS, plan.epoch)).unlink()
+    if plan is None or not still_holds(plan):
+        left = _left_behind(dataset)
+        if left is not None:
+            left.unlink()
         return None
     planner.adopt(plan)
     return plan
 
 
 def pending(dataset: Dataset) -> Plan | None:
-    """Return the plan that a killed run left uncommitted, or None."""
+    """Return the plan of ours that a killed run left uncommitted, or None; the plans of other jobs tell their kind."""
+    left = _left_behind(dataset)
+    told = None if left is None else read_json(left)
+    return None if told is None or "kind" in told else Plan.of(told)
+
+
+def _left_behind(dataset: Dataset) -> Path | None:
     plans = sorted((dataset.path / PLANS).glob("[0-9]*.json"))
     last = dataset.manifests[-1].epoch if dataset.manifests else 0
-    if plans and int(plans[-1].stem) > last:
-        return Plan.of(read_json(plans[-1]))
-    return None
+    return plans[-1] if plans and int(plans[-1].stem) > last else None

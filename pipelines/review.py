@@ -51,6 +51,8 @@ def explain(dataset: Dataset, rule: str) -> list[str]:
     if rule not in did:
         return [f"{rule}: {meaning}", f"It did nothing here. {_told(did)}"]
     changes = dataset.scan("changes").filter(pl.col("rule") == rule)
+    if rule in PEOPLE:
+        changes = changes.filter(pl.col("field").is_in(["label", "bbox"]))  # the rest goes with any word
     held = dataset.scan("quarantine").filter(pl.col("rule") == rule)
     frequent = (
         changes.group_by("field", "before", "after")

@@ -240,4 +240,4 @@ def _write(root: Path, metadata: Mapping[str, Any], plan: RewritePlan) -> None:
     from transforms.write import write_shard  # imports Beam, which takes a second
 
     wanted = (*TABLES, CROPS) if plan.tables.crops.num_rows else TABLES
-    write_shard((0, plan.tables), str(root), plan.epoch, wanted, metadata)
+    write_shard((0, plan.tables, []), str(root), plan.epoch, wanted, metadata)

@@ -97,7 +97,9 @@ def last_lines(told: dict[str, Any], output: Path) -> list[str]:
     labels = ", ".join(f"{count} {label}" for label, count in sorted(told["labels"].items(), key=lambda pair: -pair[1]))
     lines = [
         f"data set: {output} (tables in Parquet, exports/, report/summary.json); {told['skipped']} files skipped",
-        f"faces: {told['annotations']} labelled ({labels or 'none'}), {told['small_faces']} under the least size",
+        f"faces: {told['annotations']} labelled ({labels or 'none'}), {told['small_faces']} under the least size"
+        if told["detector"]
+        else f"labels: {told['annotations']} ({labels or 'none'})",
     ]
     if told["rules"]:
         lines.append("rules: " + ", ".join(f"{rule} {count}" for rule, count in told["rules"].items()))

@@ -61,6 +61,7 @@ def align(detected: Detected, classifier: Classifier, landmarker: Landmarker | N
         scale=picture.scale,
         landmark_crops=landmarker.crop(rgb, faces) if landmarker else np.zeros((0, 0, 0, 3), np.uint8),
         keepsakes=_keepsakes(rgb, faces) if keep_crops else (),
+        fingerprint=picture.fingerprint,
     )
 
 

@@ -31,7 +31,8 @@ class Decoded:
     """One decoded picture, or one frame of a video; `moment` is null for a picture.
 
     `rgb` (h, w, 3) uint8, EXIF orientation applied; `scale` is its pixels per pixel of the full picture (1, 1/2, 1/4,
-    1/8). `width` and `height` are the full picture's, in pixels.
+    1/8). `width` and `height` are the full picture's, in pixels. `fingerprint` is null for a frame, for a picture that
+    shows next to nothing, and where nobody asked.
     """
 
     item: PlannedItem
@@ -41,6 +42,7 @@ class Decoded:
     height: int
     rgb: NDArray[np.uint8]
     scale: float
+    fingerprint: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Aligned:
     scale: float
     landmark_crops: NDArray[np.uint8]
     keepsakes: tuple[bytes, ...]
+    fingerprint: bytes | None
 
 
 @dataclass(frozen=True)

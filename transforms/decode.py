@@ -17,6 +17,7 @@ from transforms.ahead import ahead
 from transforms.batch import Aligned, Decoded, DecodedBatch, PlannedBatch
 from transforms.budget import ByteBudget
 from transforms.clock import clocked, clocked_items
+from transforms.fingerprint import fingerprint
 from transforms.pictures import Header, decode, decoded_bytes, probe
 from transforms.stopping import stop_requested, tick
 from transforms.storage import opened, read_bytes
@@ -45,13 +46,17 @@ def shared_budget(total: int) -> ByteBudget:
     return ByteBudget(total)
 
 
-def reduce_to(detect_size: int | None) -> int | None:
+_FINGERPRINT_PX = 256
+"""The long side in pixels that a fingerprint needs."""
+
+
+def reduce_to(detect_size: int | None, *, fingerprints: bool = False) -> int | None:
     """Return the long side in pixels that a decoded picture must keep, or None where it must stay full.
 
     Detectors see the picture at `detect_size`; the smallest face that they find there reliably has about 16 px, and the
     classifiers' crops have 48 to 64. So three times the detection size keeps every crop at its full sharpness.
     """
-    return None if detect_size is None else 3 * detect_size
+    return None if detect_size is None else max(3 * detect_size, _FINGERPRINT_PX if fingerprints else 0)
 
 
 class FileChanged(ItemError):
@@ -72,6 +77,7 @@ class Decode(beam.PTransform):
     `max_bytes` bounds a picture's file, `max_pixels` a picture and a frame, both before any pixel is made. Videos are
     read in parts, whatever their size. `keep_side_px` is the long side that reduced decoding must keep (None: never
     reduce). `frames` says which frames are wanted where a clip does not list them; see `transforms.sampling.pick`.
+    `fingerprints` says whether pictures, not frames, get theirs.
     """
 
     max_bytes: int
@@ -79,6 +85,7 @@ class Decode(beam.PTransform):
     keep_side_px: int | None
     frames: str
     room: Room
+    fingerprints: bool = False
 
     def expand(self, planned: PCollection[PlannedBatch]) -> beam.pvalue.DoOutputsTuple:
         """Return the named outputs `batches` and `failed`."""
@@ -94,6 +101,7 @@ class _DecodeBatches(beam.DoFn):
         self.keep_side_px = limits.keep_side_px
         self.frames = limits.frames
         self.room = limits.room
+        self.fingerprints = limits.fingerprints
 
     def setup(self) -> None:
         cv2.setNumThreads(1)  # the workers are the threads: more of them would only fight for the same cores
@@ -161,7 +169,8 @@ class _DecodeBatches(beam.DoFn):
         if item.sha256 not in ("", sha256):
             raise FileChanged
         picture = decode(data, max_pixels=self.max_pixels, reduce_to=self.keep_side_px, header=header)
-        return Decoded(item, None, sha256, picture.width, picture.height, picture.rgb, picture.scale)
+        looks = fingerprint(picture.rgb) if self.fingerprints else None
+        return Decoded(item, None, sha256, picture.width, picture.height, picture.rgb, picture.scale, looks)
 
     def _clip(self, shard: int, item: PlannedItem, clip: Clip) -> Iterator[DecodedBatch | TaggedOutput]:
         """Yield the clip's frames in batches, while the next ones are decoded beside what becomes of these."""

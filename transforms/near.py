@@ -38,11 +38,12 @@ Where the true crop is within 0.03 of one of them on each side, a hash changes b
 find any crop up to 0.06 a side, and up to 0.1 a crop of one side, or of all alike.
 """
 
+_CROPS = len(_WINDOWS) - 1
 _BITS = 64
 _MAX_BITS = 8
 """Bits in which a window's hash may differ. Pictures changed in 45 ways: 95 % within 6."""
 
-_MAX_BITS_UNCROPPED = 22
+_MAX_BITS_UNCROPPED = 20
 """Bits in which the pictures' own hashes may differ: one pass over these finds all that can be near."""
 
 
@@ -50,9 +51,7 @@ def _window(across: tuple[float, float], down: tuple[float, float]) -> NDArray[n
     """Return what turns a picture's amplitudes into those of its part: (`FREQUENCIES`, `_BITS`)."""
     at = (np.arange(_BITS) + 0.5) / _BITS
     whole = waves((at - 0.5).astype(np.float32)).T / _BITS
-    columns, rows = (
-        whole @ waves((cut[0] + (1 - sum(cut)) * at - 0.5).astype(np.float32)) for cut in (across, down)
-    )
+    columns, rows = (whole @ waves((cut[0] + (1 - sum(cut)) * at - 0.5).astype(np.float32)) for cut in (across, down))
     low_v, low_u = V[:_BITS], U[:_BITS]
     return np.asarray((rows[np.ix_(low_v, V)] * columns[np.ix_(low_u, U)]).T.astype(np.float32))
 
@@ -61,12 +60,12 @@ _TO_WINDOWS = np.concatenate([_window(*window) for window in _WINDOWS[1:]], axis
 
 
 def _hashes(fingerprints: _Bytes) -> _Hashes:
-    """Return the hashes of the fingerprints, (k, 1 + windows): first their own."""
+    """Return the hashes of the fingerprints, (k, windows): first their own."""
     found = np.empty((len(fingerprints), len(_WINDOWS)), np.uint64)
     for start in range(0, len(fingerprints), 4096):
         amplitudes = levels(fingerprints[start : start + 4096])
         signs = np.concatenate([amplitudes[:, :_BITS], amplitudes @ _TO_WINDOWS], axis=1) > 0
-        found[start : start + 4096] = np.packbits(signs, axis=1).view(np.uint64)
+        found[start : start + 4096] = np.packbits(signs, axis=1).view("<u8")
     return found
 
 
@@ -87,6 +86,7 @@ def _word(hashes: _Hashes, which: int) -> NDArray[np.uint16]:
         spread = (spread | spread >> np.uint64(shift)) & np.uint64(mask)
     return spread.astype(np.uint16)
 
+
 # ------------------------------------------------------------------------------------------------------------- index
 
 _MAGIC = b"labelstream near"
@@ -103,9 +103,9 @@ class IndexUnusable(RunError):
 
 @dataclass(frozen=True)
 class Index:
-    """Fingerprints, (n, `FINGERPRINT_BYTES`), with their hashes: `own` (n,), `cropped` (n, windows).
+    """Fingerprints, (n, `FINGERPRINT_BYTES`), with their hashes: `own` (n,), and `cropped` (n, windows).
 
-    Whatever is found is told by its position. Arrays may lie in a file: what is not looked at takes no memory.
+    Whatever is found is told by its position. The arrays may lie in a file: what is not looked at takes no memory.
     """
 
     fingerprints: _Bytes
@@ -114,7 +114,7 @@ class Index:
 
     @classmethod
     def of(cls, fingerprints: _Bytes) -> "Index":
-        """Return the index of fingerprints; 6 seconds for a million."""
+        """Return the index of fingerprints; about ten seconds for a million."""
         hashes = _hashes(fingerprints)
         return cls(fingerprints, hashes[:, 0].copy(), hashes[:, 1:].copy())
 
@@ -139,9 +139,7 @@ class Index:
             raise IndexUnusable(f"{printable(path)} is damaged: build it again.")
         own, cropped, fingerprints = np.split(body, [8 * count, 8 * len(_WINDOWS) * count])
         return cls(
-            fingerprints.reshape(-1, FINGERPRINT_BYTES),
-            own.view("<u8"),
-            cropped.view("<u8").reshape(-1, len(_WINDOWS) - 1),
+            fingerprints.reshape(count, FINGERPRINT_BYTES), own.view("<u8"), cropped.view("<u8").reshape(count, _CROPS)
         )
 
     def save(self, path: str) -> None:
@@ -156,7 +154,7 @@ class Index:
                 file.write(part)
 
     def __len__(self) -> int:
-        return len(self.own)
+        return len(self.fingerprints)
 
     def add(self, fingerprints: _Bytes) -> "Index":
         """Return an index that has these behind its own."""
@@ -188,13 +186,11 @@ class Index:
         hashes = _hashes(asked)[0]
         found = [np.empty(0, np.int64)]
         for start in range(0, len(self), _CACHED):
-            part = slice(start, start + _CACHED)
-            own = self.own[part]
+            own = self.own[start : start + _CACHED]
             near = np.flatnonzero(np.bitwise_count(own ^ hashes[0]) <= _MAX_BITS_UNCROPPED)
-            for one, other in ((own[near, None], hashes), (self.cropped[part][near], hashes[0])):
-                differing = one ^ other
-                row, column = np.nonzero(np.bitwise_count(differing) <= _MAX_BITS)
-                found.append(start + near[row[_share_word(differing[row, column])]])
+            for differing in (own[near, None] ^ hashes, self.cropped[start + near] ^ hashes[0]):
+                few = np.flatnonzero(np.bitwise_count(differing) <= _MAX_BITS)
+                found.append(start + near[few[_share_word(differing.ravel()[few])] // differing.shape[1]])
         return np.unique(np.concatenate(found))
 
 
@@ -279,8 +275,7 @@ def _suggested(new: Index, known: Index | None) -> NDArray[np.uint64]:
     for which in range(_WORDS):
         for asked, own, turned in ((new, there, False), (there, new, True))[: 1 if known is None else 2]:
             table = _Table.of(own.own, which)
-            for window in range(len(_WINDOWS)):
-                hashes = asked.own if window == 0 else asked.cropped[:, window - 1]
+            for hashes in (asked.own, *asked.cropped.T):
                 for one, other in table.near(hashes, which):
                     near = np.bitwise_count(asked.own[one] ^ own.own[other]) <= _MAX_BITS_UNCROPPED
                     first, second = (other[near], one[near]) if turned else (one[near], other[near])

@@ -134,6 +134,7 @@ def _picture_rows(
             "outcome": Outcome.LABELLED if len(picture.faces) else Outcome.NO_FACE,
             "annotations": len(picture.faces),
             "small_faces": picture.small,
+            "fingerprint": picture.fingerprint,
         }
     )
     stands = Standing(identity, picture.width, picture.height)

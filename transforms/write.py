@@ -10,9 +10,10 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
 from schemas.layout import report_path, shard_path
-from schemas.tables import Tables, parquet_bytes
+from schemas.tables import parquet_bytes
 from transforms.clock import clocked
 from transforms.storage import write_atomic
+from transforms.validate import Judged
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,12 @@ class ShardFile:
     sha256: str
 
 
-def write_shard(
-    numbered: tuple[int, Tables], root: str, epoch: int, wanted: tuple[str, ...], metadata: Mapping[str, Any]
-) -> str:
+def write_shard(judged: Judged, root: str, epoch: int, wanted: tuple[str, ...], metadata: Mapping[str, Any]) -> str:
     """Write the shard's tables under `root`, then its report; return the report's path.
 
     A replay of the same plan writes the same bytes to the same names. Nothing is visible before the manifest.
     """
-    shard, tables = numbered
+    shard, tables, validation = judged
     files = []
     with clocked("write"):
         for name, table in tables.named():
@@ -44,7 +43,8 @@ def write_shard(
             write_atomic(f"{root}/{path}", data)
             files.append(ShardFile(name, path, table.num_rows, len(data), hashlib.sha256(data).hexdigest()))
         report = report_path(epoch, shard)
-        write_atomic(f"{root}/{report}", json.dumps([asdict(file) for file in files]).encode())
+        told = {"files": [asdict(file) for file in files], "validation": validation}
+        write_atomic(f"{root}/{report}", json.dumps(told).encode())
     return report
 
 
@@ -57,7 +57,7 @@ class Write(beam.PTransform):
     wanted: tuple[str, ...]
     metadata: Mapping[str, Any]
 
-    def expand(self, shards: PCollection[tuple[int, Tables]]) -> PCollection[str]:
+    def expand(self, shards: PCollection[Judged]) -> PCollection[str]:
         """Return the paths of the shards' reports."""
         write = beam.Map(write_shard, self.root, self.epoch, self.wanted, self.metadata)
         return shards | "Write Parquet" >> write.with_output_types(str)

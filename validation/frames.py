@@ -1,5 +1,7 @@
 """From the Arrow tables to the flat pandas frames that the expectations look at, and to short texts of values.
 
+    images, annotations = frames_of(pq.read_table(...), pq.read_table(...))      # the two tables of a data set
+
 pandas has one word for "null" and "not a number"; here they differ. A null is "not computed" and often right, a NaN is
 a fault. So in a frame NaN means null, and what was NaN stands as +inf, which every range refuses.
 """
@@ -33,46 +35,57 @@ def floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
 
 def picture_of(tables: Tables) -> NDArray[np.int64]:
     """Return for each annotation the position of its picture in `images`, (n,) int64; -1 where there is none."""
-    found = pc.index_in(tables.annotations["image_id"], value_set=tables.images["image_id"].combine_chunks())
-    return np.asarray(found.fill_null(-1).to_numpy(), np.int64)
+    return _positions(tables.images, tables.annotations)
 
 
 def sizes(tables: Tables, picture: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return width and height in pixels of each annotation's picture, (n,) float64; NaN where they are not known."""
-    width, height = (np.append(floats(tables.images[name]), np.nan) for name in ("width", "height"))
-    return width[picture], height[picture]  # -1 takes the NaN that was put last
+    return _sizes(tables.images, picture)
 
 
-def images_frame(tables: Tables) -> pd.DataFrame:
-    """Return one row a picture; `found` counts its annotations in the other table."""
-    picture = picture_of(tables)
-    images = tables.images
-    return pd.DataFrame(
-        {
-            **{name: _texts(images[name]) for name in ("image_id", "sha256", "outcome", "duplicate_of")},
-            **{name: floats(images[name]) for name in ("width", "height", "annotations")},
-            "found": np.bincount(picture[picture >= 0], minlength=images.num_rows),
-        }
-    )
+def frames_of(images: pa.Table, annotations: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return both tables as frames. Numbers are float64; `outcome`, `origin`, `label` and `source` are categorical.
 
-
-def annotations_frame(tables: Tables, probabilities: Sequence[str]) -> pd.DataFrame:
-    """Return one row an annotation, with its picture's size and whether the picture is `known`.
-
-    `probabilities` are the p_ columns, in the table's order.
+    Of a picture, `found` counts the annotations. Of an annotation, `picture` is the position of its picture (-1: none),
+    `image_width` and `image_height` are that one's.
     """
-    picture = picture_of(tables)
-    width, height = sizes(tables, picture)
-    numbers = (*BOX, *NORMALISED, "confidence", *probabilities)
-    return pd.DataFrame(
-        {
-            **{name: _texts(tables.annotations[name]) for name in ("origin", "label")},
-            **{name: floats(tables.annotations[name]) for name in numbers},
-            "image_width": width,
-            "image_height": height,
-            "known": picture >= 0,
-        }
-    )
+    picture = _positions(images, annotations)
+    width, height = _sizes(images, picture)
+    pictures = {
+        **_texts(images, "image_id", "sha256", "duplicate_of", "video_id", "outcome"),
+        **_numbers(images, "width", "height", "annotations", "frame_index", "pts_ms"),
+        "found": np.bincount(picture[picture >= 0], minlength=images.num_rows),
+    }
+    probabilities = [name for name in annotations.column_names if name.startswith("p_")]
+    labels = {
+        **_texts(annotations, "annotation_id", "origin", "label", "source"),
+        **_numbers(annotations, *BOX, *NORMALISED, "confidence", *probabilities),
+        "image_width": width,
+        "image_height": height,
+        "picture": picture,
+    }
+    return pd.DataFrame(pictures), pd.DataFrame(labels)
+
+
+def with_columns(frame: pd.DataFrame, table: pa.Table, names: Iterable[str]) -> pd.DataFrame:
+    """Return the frame of `table` with those of the columns `names` that the table has, as float64 or as objects."""
+    own = {name: table.schema.field(name).type for name in names if name in table.column_names}
+    texts = {name: table[name].cast(pa.string()).to_pandas() for name, kind in own.items() if _is_text(kind)}
+    numbers = {name: floats(table[name]) for name, kind in own.items() if not _is_text(kind)}
+    return frame.assign(**texts, **numbers)
+
+
+def with_file_names(images: pa.Table, annotations: pa.Table) -> pa.Table:
+    """Return `annotations` with the column `file_name`, its picture's."""
+    picture = pa.array(_positions(images, annotations))
+    # A null position takes a null: the name of a picture that is not there.
+    names = images["file_name"].take(pc.if_else(pc.less(picture, 0), None, picture))
+    return annotations.append_column("file_name", names)
+
+
+def plain_columns(table: pa.Schema) -> dict[str, bool]:
+    """Return the columns of a table that `with_columns` can give, and whether each is of texts."""
+    return {field.name: _is_text(field.type) for field in table if _is_text(field.type) or _is_number(field.type)}
 
 
 def values_of(table: pa.Table, rows: Sequence[int], field: str) -> list[str]:
@@ -109,7 +122,34 @@ def _number(value: float | None, decimals: int) -> float | str | None:
     return round(value, decimals) if math.isfinite(value) else str(value)
 
 
-def _texts(column: pa.ChunkedArray) -> pd.Series:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(pa.string())
-    return pd.Series(column.to_pandas())
+def _positions(images: pa.Table, annotations: pa.Table) -> NDArray[np.int64]:
+    found = pc.index_in(annotations["image_id"], value_set=images["image_id"].combine_chunks())
+    return np.asarray(found.fill_null(-1).to_numpy(), np.int64)
+
+
+def _sizes(images: pa.Table, picture: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    width, height = (np.append(floats(images[name]), np.nan) for name in ("width", "height"))
+    return width[picture], height[picture]  # -1 takes the NaN that was put last
+
+
+def _texts(table: pa.Table, *names: str) -> dict[str, pd.Series]:
+    """Return columns of texts without copying them: strings that lie in Arrow, or categoricals."""
+    columns = {name: table[name].combine_chunks() for name in names}
+    return {
+        name: column.to_pandas()
+        if pa.types.is_dictionary(column.type)
+        else pd.Series(pd.arrays.ArrowExtensionArray(column))
+        for name, column in columns.items()
+    }
+
+
+def _numbers(table: pa.Table, *names: str) -> dict[str, NDArray[np.float64]]:
+    return {name: floats(table[name]) for name in names}
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_dictionary(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))

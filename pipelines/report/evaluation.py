@@ -1,6 +1,5 @@
 """The section "Evaluation": report/evaluation.json, which another job writes. Whatever is missing in it is left out."""
 
-import json
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
@@ -10,9 +9,9 @@ from pipelines.logs import log
 from pipelines.report import charts
 from pipelines.report.page import Block, Cell, Figure, Matrix, Section, Table
 from pipelines.report.sections import flat
+from pipelines.report.told import MAX_BYTES, read_object
 from pipelines.report.words import counted, decimal, printed
 
-MAX_BYTES = 4 << 20
 ROWS_SHOWN, MATRIX_SHOWN = 50, 20
 _NAMES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "coverage": "Coverage", "ece": "Calibration error"}
 
@@ -21,7 +20,7 @@ def evaluated(path: Path) -> Section | None:
     """Return the section of an evaluation; null where there is none, or none that can be read."""
     if not path.is_file():
         return None
-    told = _read(path)
+    told = read_object(path)
     if told is None:
         log.warning("report leaves out %s: expected a JSON object of less than %d bytes", path, MAX_BYTES)
         return None
@@ -32,16 +31,6 @@ def evaluated(path: Path) -> Section | None:
         if block is not None
     ]
     return Section("evaluation", "Evaluation", _says(told), blocks)
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
-        told = json.loads(text) if len(text) <= MAX_BYTES else None
-    except (OSError, ValueError, RecursionError):
-        return None
-    return told if isinstance(told, dict) else None
 
 
 def _says(told: Mapping[str, Any]) -> str:

@@ -19,26 +19,27 @@ def faces(told: Told) -> Section | None:
     per_picture = told.numbers.faces_per_picture
     if not told.looked_at:
         return None
+    thing, things = told.thing, f"{told.thing}s"
     most = max(per_picture)
     usual, times = max(((n, count) for n, count in per_picture.items() if n), key=lambda pair: pair[1], default=(0, 0))
-    says = "No face was found."
+    says = f"No {thing} was found."
     if times:
         share = percent(ratio(times, told.outcome(Outcome.LABELLED)))
-        says = f"Pictures with faces most often have {counted(usual, 'face')} ({share}); the fullest has {most:,}."
+        says = f"Pictures with {things} most often have {counted(usual, thing)} ({share}); the fullest has {most:,}."
     shown = {n: sum(count for own, count in per_picture.items() if min(own, 10) == n) for n in range(min(most, 10) + 1)}
     names = {n: "10 or more" if n == 10 else f"{n}" for n in shown}
     figures = [
         Figure(
-            "Faces per picture",
-            f"{counted(per_picture.get(0, 0), 'picture')} without a face.",
+            f"{things.capitalize()} per picture",
+            f"{counted(per_picture.get(0, 0), 'picture')} without a {thing}.",
             charts.histogram(
-                "Pictures by number of faces",
+                f"Pictures by number of {things}",
                 [charts.Bar(n - 0.5, n + 0.5, count, f"{names[n]}: {count:,}") for n, count in shown.items()],
                 [(n, "10+" if n == 10 else f"{n}") for n in shown],
             ),
             Table(
-                "Pictures by number of faces",
-                ("Faces", "Pictures", "Share"),
+                f"Pictures by number of {things}",
+                (things.capitalize(), "Pictures", "Share"),
                 [(names[n], count, Share(ratio(count, told.looked_at))) for n, count in shown.items()],
             ),
         )
@@ -48,15 +49,17 @@ def faces(told: Told) -> Section | None:
             _histogram(
                 told,
                 "size",
-                "Face size",
-                f"{_middle(told, 'size')} Small faces are labelled less reliably.",
+                "Face size" if told.tallies is None else "Box size",
+                _middle(told, "size") + (" Small faces are labelled less reliably." if told.tallies is None else ""),
                 "Longer side of the box, pixels",
                 (8, 16, 32, 64, 125, 250, 500, 1_000, 2_000, 4_000),
             )
         )
     if small := told.summary.get("small_faces"):
         says += f" {counted(small, 'face')} under the least size were only counted."
-    return Section("faces", "Faces", says, figures)
+    if told.tallies is None:
+        return Section("faces", "Faces", says, figures)
+    return Section("boxes", "Labels and boxes" if len(figures) > 1 else "Labels per picture", says, figures)
 
 
 def labels(told: Told) -> Section | None:
@@ -65,25 +68,30 @@ def labels(told: Told) -> Section | None:
     if not found:
         return None
     total = sum(label.faces for label in found)
-    missing = [name for name in told.dataset.labels if name not in {label.name for label in found}]
+    known = told.dataset.labels if told.tallies is None else told.categories
+    missing = [name for name in known if name not in {label.name for label in found}]
     says = f"The most frequent label is {printed(found[0].name)} ({percent(found[0].faces / total)})"
     says += f", the rarest {printed(found[-1].name)} ({percent(found[-1].faces / total)})." if len(found) > 1 else "."
     if missing:
-        says += f" No face was labelled {' or '.join(map(printed, missing[:8]))}."
+        what = "No face was labelled" if told.tallies is None else "Nothing is labelled"
+        says += f" {what} {' or '.join(map(printed, missing[:8]))}."
     if len(found) > LABELS_SHOWN:
         says += f" The charts show the {LABELS_SHOWN} most frequent of {len(found)} labels."
     shown = found[:LABELS_SHOWN]
     rated = sorted((each for each in shown if each.confidence is not None), key=lambda each: -(each.confidence or 0))
+    things, name = ("Faces", "label") if told.tallies is None else ("Labels", "name")
     balance = Figure(
         "Label balance",
-        f"{counted(len(found), 'label')} on {counted(total, 'face')}.",
+        f"{counted(len(found), 'label')} on {counted(total, 'face')}."
+        if told.tallies is None
+        else f"{counted(total, 'label')} of {counted(len(found), 'name')}.",
         charts.rows(
-            "Faces by label",
+            f"{things} by {name}",
             [charts.Row(printed(each.name, 24), each.faces, with_share(each.faces, total)) for each in shown],
         ),
         Table(
-            "Faces by label",
-            ("Label", "Faces", "Share"),
+            f"{things} by {name}",
+            ("Label", things, "Share"),
             [(each.name, each.faces, Share(each.faces / total)) for each in shown],
         ),
     )
@@ -101,7 +109,7 @@ def labels(told: Told) -> Section | None:
                 ),
                 Table(
                     "Mean confidence by label",
-                    ("Label", "Mean confidence", "Faces"),
+                    ("Label", "Mean confidence", things),
                     [(each.name, each.confidence, each.faces) for each in rated],
                 ),
             )
@@ -114,7 +122,7 @@ def quality(told: Told) -> Section | None:
     if not told.numbers.bins["confidence"]:
         return None
     unsure = percent(_below(told, "confidence", _UNSURE))
-    says = f"{unsure} of the faces have a confidence under {_UNSURE}."
+    says = f"{unsure} of the {told.thing}s have a confidence under {_UNSURE}."
     tenths = (0, 0.25, 0.5, 0.75, 1)
     figures = [
         _histogram(told, "confidence", "Confidence", _middle(told, "confidence"), "Expected share of votes", tenths)
@@ -172,7 +180,7 @@ def pose(told: Told) -> Section | None:
 def to_look_at(told: Told) -> Section | None:
     """Show the faces that are most worth a look: as pictures where crops are stored, else by name."""
     numbers = told.numbers
-    if not numbers.least_certain:
+    if not numbers.least_certain or told.tallies is not None:  # of a cleaned data set what is held back is worth it
         return None
     groups = (("Least certain", numbers.least_certain), ("Least sharp", numbers.least_sharp))
     blocks: list[Block] = []
@@ -227,7 +235,7 @@ def _histogram(
         title,
         says,
         charts.histogram(f"{title}: {unit}", bars, inside),
-        Table(unit, ("From–to", "Faces", "Share"), rows),
+        Table(unit, ("From–to", f"{told.thing.capitalize()}s", "Share"), rows),
     )
 
 

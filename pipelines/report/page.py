@@ -35,16 +35,24 @@ class Examples:
     each: Sequence[tuple[str, str]]
 
 
-Cell = str | int | float | None | Share | Name | Examples
+@dataclass(frozen=True)
+class Value:
+    """A text of the data as a cell of a table, in which every blank and line counts."""
+
+    text: str
+
+
+Cell = str | int | float | None | Share | Name | Examples | Value
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first cell of each row heads it."""
+    """A table; the first cell of each row heads it. `says` stands below the caption."""
 
     caption: str
     columns: tuple[str, ...]
     rows: Sequence[tuple[Cell, ...]]
+    says: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,15 @@ class Gallery:
     pictures: Sequence[Picture]
 
 
-Block = Table | Figure | Matrix | Gallery
+@dataclass(frozen=True)
+class Command:
+    """A line for a terminal, and what it does."""
+
+    says: str
+    line: str
+
+
+Block = Table | Figure | Matrix | Gallery | Command
 
 
 @dataclass(frozen=True)
@@ -124,12 +140,24 @@ class Headline:
     bad: bool = False
 
 
-def render(title: str, made: str, headlines: Sequence[Headline], sections: Sequence[Section]) -> bytes:
-    """Return the page as UTF-8."""
+EXPRESSIONS_NOTE = (
+    "A label names the appearance of an expression, as ten people would vote on the picture. It is no statement about "
+    "what a person feels. The confidence is the expected share of human votes."
+)
+
+
+def render(
+    title: str,
+    made: str,
+    headlines: Sequence[Headline],
+    sections: Sequence[Section],
+    note: str = EXPRESSIONS_NOTE,
+) -> bytes:
+    """Return the page as UTF-8; `note` stands at its end."""
     page, css = _template()
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     text = page.render(
-        title=title, made=made, headlines=headlines, sections=sections, css=Markup(css), css_sha256=digest
+        title=title, made=made, headlines=headlines, sections=sections, note=note, css=Markup(css), css_sha256=digest
     )
     return text.encode("utf-8", "replace")
 
@@ -155,6 +183,9 @@ def cell(value: Cell) -> Markup:
     if isinstance(value, Name):
         # A name may hold letters that run from right to left: bdi keeps them from turning what is beside it.
         return Markup("<bdi class=name>{}</bdi>").format(printed(value.text))
+    if isinstance(value, Value):
+        lines = [printed(line, 600) for line in value.text.split("\n")]
+        return Markup("<bdi class='name value'>{}</bdi>").format("\n".join(lines))
     if isinstance(value, Examples):
         lines = [Markup("<div>{} {}</div>").format(cell(Name(name)), cell(text)) for name, text in value.each]
         return Markup("").join(lines)

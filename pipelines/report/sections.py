@@ -1,18 +1,15 @@
 """The sections of the page in their order, and those on items, rules, speed and configuration."""
 
-import ast
-import inspect
 from collections.abc import Mapping
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
-from pipelines.report import charts, faces, timelines
-from pipelines.report.page import Block, Cell, Examples, Figure, Headline, Name, Section, Share, Table
+from pipelines.report import charts, cleaning, faces, timelines
+from pipelines.report.page import EXPRESSIONS_NOTE, Block, Cell, Examples, Figure, Headline, Name, Section, Share, Table
 from pipelines.report.told import Told
 from pipelines.report.words import counted, decimal, listed, percent, printed, ratio, with_share
 from schemas import reasons
-from schemas.reasons import Outcome, Rule
+from schemas.reasons import Outcome
 
 _OUTCOMES = {
     Outcome.LABELLED: "at least one face with a label",
@@ -20,6 +17,12 @@ _OUTCOMES = {
     Outcome.DUPLICATE: "the same bytes as another picture",
     Outcome.QUARANTINED: "held back by a rule",
     Outcome.FAILED: "could not be done",
+}
+_CLEANED_OUTCOMES = _OUTCOMES | {
+    Outcome.LABELLED: "at least one label",
+    Outcome.NO_FACE: "no label stands",
+    Outcome.DUPLICATE: "a copy of another picture",
+    Outcome.QUARANTINED: "the picture, or every one of its labels, held back by a rule",
 }
 
 
@@ -38,13 +41,13 @@ def headlines(told: Told) -> list[Headline]:
     lost = told.outcome(Outcome.FAILED, Outcome.QUARANTINED)
     share = ratio(told.outcome(Outcome.LABELLED), told.looked_at)
     run, found = told.summary["this_run"], told.numbers.labels
-    most = f"most often {printed(found[0].name, 24)}" if found else "no face was found"
-    return [
+    most = f"most often {printed(found[0].name, 24)}" if found else f"no {told.thing} was found"
+    rows = [
         Headline(f"{told.summary['items']:,}", "Items", f"{run['items']:,} of them in this run"),
-        Headline(f"{told.summary['annotations']:,}", "Labelled faces", most),
+        Headline(f"{told.summary['annotations']:,}", "Labelled faces" if told.tallies is None else "Labels", most),
         Headline(
             percent(share) if told.looked_at else "–",
-            "Pictures with a face",
+            f"Pictures with a {told.thing}",
             f"of {told.looked_at:,} that were looked at",
         ),
         Headline(
@@ -54,12 +57,33 @@ def headlines(told: Told) -> list[Headline]:
             bad=lost > 0,
         ),
     ]
+    if told.tallies is not None:
+        waiting = told.tallies.waiting
+        wait = f"{waiting:,} of them {'waits' if waiting == 1 else 'wait'} for a person"
+        rows.insert(3, Headline(f"{told.tallies.held_labels:,}", "Labels held back", wait, bad=waiting > 0))
+    return rows
+
+
+def note(told: Told) -> str:
+    """Return what stands at the end of the page."""
+    if told.tallies is None:
+        return EXPRESSIONS_NOTE
+    return (
+        "Every change is a row of the table changes, and every row that was held back one of quarantine, with the rule "
+        "that did it: nothing was thrown away, and each rule's work can be taken back."
+    )
 
 
 def sections(told: Told, evaluation: Section | None) -> list[Section]:
     """Return the sections that have something to say, in the page's order."""
     every = [
         coverage(told),
+        cleaning.sources(told),
+        cleaning.changed(told),
+        cleaning.held(told),
+        cleaning.duplicates(told),
+        cleaning.people(told),
+        cleaning.expectations(told),
         faces.faces(told),
         faces.labels(told),
         faces.quality(told),
@@ -78,14 +102,17 @@ def coverage(told: Told) -> Section:
     """Tell what became of every item, and what was lost why."""
     items, summary = told.summary["items"], told.summary
     counts = [(outcome, told.outcome(outcome)) for outcome in Outcome]
+    meant = _OUTCOMES if told.tallies is None else _CLEANED_OUTCOMES
     figure = Figure(
         "Where the items ended",
         f"Each of the {counted(items, 'item')} is in exactly one place.",
-        charts.rows("Items by outcome", [charts.Row(_words(each), n, with_share(n, items)) for each, n in counts]),
+        charts.rows(
+            "Items by outcome", [charts.Row(_words(told, each), n, with_share(n, items)) for each, n in counts]
+        ),
         Table(
             "Items by outcome",
             ("Outcome", "Items", "Share", "Meaning"),
-            [(_words(each), n, Share(ratio(n, items)), _OUTCOMES[each]) for each, n in counts],
+            [(_words(told, each), n, Share(ratio(n, items)), meant[each]) for each, n in counts],
         ),
     )
     blocks: list[Block] = [figure]
@@ -101,7 +128,7 @@ def coverage(told: Told) -> Section:
                 ],
             )
         )
-    if told.numbers.quarantine:
+    if told.numbers.quarantine and told.tallies is None:  # else another section says it
         rows = sorted(told.numbers.quarantine.items(), key=lambda pair: -pair[1])
         blocks.append(
             Table(
@@ -120,7 +147,7 @@ def _coverage_says(told: Told) -> str:
         says = "There are no items yet."
     elif told.looked_at:
         share = percent(ratio(told.outcome(Outcome.LABELLED), told.looked_at))
-        says = f"{share} of {counted(told.looked_at, 'picture')} hold a face."
+        says = f"{share} of {counted(told.looked_at, 'picture')} hold a {told.thing}."
     else:
         says = "No picture could be looked at."
     if failed:
@@ -136,8 +163,10 @@ def _coverage_says(told: Told) -> str:
     return says
 
 
-def rules(told: Told) -> Section:
-    """Tell which rules held rows back or changed them."""
+def rules(told: Told) -> Section | None:
+    """Tell which rules held rows back or changed them; of a cleaned data set other sections do."""
+    if told.tallies is not None and told.summary["rules"]:
+        return None
     held, changed = told.numbers.quarantine, told.numbers.changes
     hits = sorted(told.summary["rules"].items(), key=lambda pair: (-pair[1], pair[0]))
     if not hits:
@@ -154,13 +183,7 @@ def rules(told: Told) -> Section:
 @cache
 def meanings() -> dict[str, str]:
     """Return what each rule means: the text below its name in `schemas.reasons`."""
-    tree = ast.parse(inspect.getsource(reasons))
-    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == Rule.__name__)
-    told = {}
-    for name, text in pairwise(body):
-        if isinstance(name, ast.Assign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-            told[str(ast.literal_eval(name.value))] = " ".join(str(text.value.value).split())
-    return told
+    return {rule.value: " ".join(text.split()) for rule, text in reasons.meanings().items()}
 
 
 def speed(told: Told) -> Section:
@@ -206,15 +229,10 @@ def configuration(told: Told) -> Section | None:
     says = f"The last commit was made under configuration {told.last['configuration_hash'][:12]}."
     if len(before) > 1:
         says += f" {len(before)} configurations made this data set."
-    return Section(
-        "configuration",
-        "Configuration",
-        says,
-        [
-            Table("Options", ("Option", "Value"), list(flat(told.last["configuration"]))),
-            Table("Models", ("Property", "Value"), list(flat(told.last["models"]))),
-        ],
-    )
+    blocks: list[Block] = [Table("Options", ("Option", "Value"), list(flat(told.last["configuration"])))]
+    if told.tallies is None or told.last["models"]:
+        blocks.append(Table("Models", ("Property", "Value"), list(flat(told.last["models"]))))
+    return Section("configuration", "Configuration", says, blocks)
 
 
 def flat(values: Mapping[str, Any], before: str = "", depth: int = 4) -> list[tuple[Cell, ...]]:
@@ -240,5 +258,7 @@ def _plain(value: Any) -> str:
     return "–" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _words(outcome: Outcome) -> str:
+def _words(told: Told, outcome: Outcome) -> str:
+    if outcome is Outcome.NO_FACE:
+        return f"no {told.thing}"
     return outcome.replace("_", " ")

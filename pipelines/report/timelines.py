@@ -20,11 +20,12 @@ def videos(told: Told) -> Section | None:
         return None
     colours = _colours(shown)
     total = len(shown) + told.numbers.videos_left_out
-    says = f"{counted(total, 'video')}. Each column is a stretch of time: the label of each frame's best face, as a "
-    says += "share of the frames; where frames have no face the column has a gap."
+    first = "the label of each frame's best face" if told.tallies is None else "each frame's first label"
+    says = f"{counted(total, 'video')}. Each column is a stretch of time: {first}, as a "
+    says += f"share of the frames; where frames have no {told.thing} the column has a gap."
     if told.numbers.videos_left_out:
         says += f" The {len(shown)} longest are shown, {told.numbers.videos_left_out:,} are left out."
-    return Section("videos", "Labels over time", says, [_timeline(video, colours) for video in shown])
+    return Section("videos", "Labels over time", says, [_timeline(video, colours, told.thing) for video in shown])
 
 
 def _colours(shown: Sequence[Video]) -> dict[str, int]:
@@ -40,7 +41,7 @@ def _colours(shown: Sequence[Video]) -> dict[str, int]:
     return colours | {label: free[at] if at < len(free) else COLOURS - 1 for at, label in enumerate(others)}
 
 
-def _timeline(video: Video, colours: Mapping[str, int]) -> Figure:
+def _timeline(video: Video, colours: Mapping[str, int], thing: str) -> Figure:
     frames = sum(video.frames)
     by_colour: dict[int, list[str]] = {}
     for label in sorted(video.labels, key=lambda label: (colours[label], label)):
@@ -62,7 +63,7 @@ def _timeline(video: Video, colours: Mapping[str, int]) -> Figure:
     every = max(1, len(video.bins) // 4)
     ticks = [_clock(start) if at % every == 0 else "" for at, start in enumerate(video.bins)]
     with_face = sum(map(sum, counts.values()))
-    says = f"{_clock(video.seconds)} long, {counted(frames, 'frame')}, a face in {percent(ratio(with_face, frames))}"
+    says = f"{_clock(video.seconds)} long, {counted(frames, 'frame')}, a {thing} in {percent(ratio(with_face, frames))}"
     if counts:
         most = max(counts, key=lambda colour: sum(counts[colour]))
         says += f"; mostly {names[most]} ({percent(ratio(sum(counts[most]), with_face))} of these)"
@@ -73,7 +74,7 @@ def _timeline(video: Video, colours: Mapping[str, int]) -> Figure:
         charts.stacked_shares(name, series, ticks),
         Table(
             "Frames by time and label",
-            ("From", "Frames", *names.values(), "No face"),
+            ("From", "Frames", *names.values(), f"No {thing}"),
             [
                 (_clock(start), of, *(own[at] for own in counts.values()), of - sum(own[at] for own in counts.values()))
                 for at, (start, of) in enumerate(zip(video.bins, video.frames, strict=True))

@@ -31,10 +31,11 @@ from transforms.pictures import MAX_PIXELS, decode, probe
 from transforms.rows import batch_rows
 from transforms.sampling import ALL
 from transforms.storage import read_bytes
-from transforms.validate import validate_shard
+from transforms.validate import judge_shard
 from transforms.video import kind_of, read_clip
 from transforms.video_index import clips, index_of
 from transforms.write import write_shard
+from validation.terms import annotated
 
 LIBRARY = "decode by the library alone"
 STEPS = ("decode", "detect", "align", "infer", "rows", "clean", "validate", "write")
@@ -125,13 +126,13 @@ class Stages:
         with lap.step("clean"):
             shard = clean_shard((0, parts))
         with lap.step("validate"):
-            shard = validate_shard(shard, labels)
+            judged = judge_shard(shard, annotated(labels), None)
         with tempfile.TemporaryDirectory(prefix="labelstream-bench-") as root:
             wanted = wanted_tables(crops=False)
             for folder in (*wanted, "_tmp"):
                 (Path(root) / folder).mkdir()
             with lap.step("write"):
-                write_shard(shard, root, 1, wanted, {"labels": labels})
+                write_shard(judged, root, 1, wanted, {"labels": labels})
 
     @staticmethod
     def _by_library(lap: Lap, item: PlannedItem) -> None:

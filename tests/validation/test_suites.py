@@ -1,19 +1,25 @@
 """The suites name every row that breaks a rule, no other, and stop the run when they cannot judge."""
 
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import validation
 from schemas.errors import RunError
 from schemas.reasons import Rule
 from schemas.tables import Tables
+from schemas.vocabulary import EXPRESSIONS
 from tests.builders import LABELS, column, face, picture, tables, with_values
 from transforms.rules import clean, hold_back
-from validation.frames import values_of
-from validation.suites import Finding, check, run_suite, warm_up
+from validation.frames import frames_of, values_of
+from validation.published import SUITES, suite_json
+from validation.suites import Expected, Finding, NotEvaluated, check, evaluate, judge, merged, warm_up
+from validation.terms import annotated, cleaned
 
 NAN, INF = float("nan"), float("inf")
 
@@ -107,6 +113,8 @@ ANNOTATION_CASES = [
     ({"confidence": 1.0}, Rule.LABEL_CONFIDENCE, "confidence"),
     ({"confidence": 1.0, "origin": "import"}, Rule.LABEL_CONFIDENCE, "confidence"),
     ({"confidence": -0.1, "origin": "person"}, Rule.LABEL_CONFIDENCE, "confidence"),
+    ({"origin": "guess"}, Rule.LABEL_CONFIDENCE, "origin"),
+    ({"origin": None}, Rule.LABEL_CONFIDENCE, "origin"),
 ]
 
 
@@ -175,8 +183,8 @@ def test_what_was_held_back_is_not_found_again() -> None:
 def test_an_expectation_that_raises_stops_the_run() -> None:
     """Great Expectations turns the error into a result without rows; that must not pass for "no faults"."""
     warm_up()
-    import great_expectations as gx
     import pandas as pd
+    from great_expectations.expectations.core import ExpectColumnMeanToBeBetween
 
     from validation.expectations import ExpectImageSize, RowExpectation
 
@@ -186,10 +194,72 @@ def test_an_expectation_that_raises_stops_the_run() -> None:
         def faults(self, frame: pd.DataFrame) -> list:
             return [(frame["no such column"] > 0, "width", "")]
 
-    suite = gx.ExpectationSuite(name="broken", expectations=[ExpectImageSize(), ExpectTrouble()])
-    frame = pd.DataFrame({"outcome": ["labelled"], "width": [1.0], "height": [1.0]})
-    with pytest.raises(RunError, match=r"expect_trouble .*KeyError: 'no such column'"):
-        run_suite(suite, valid(), "images", frame)
+    def asked(expectation: Any) -> None:
+        both = [Expected(Rule.IMAGE_SIZE, each, "") for each in (ExpectImageSize(), expectation)]
+        evaluate(pd.DataFrame({"outcome": ["labelled"], "sha256": ["0"], "width": [1.0], "height": [1.0]}), both)
+
+    assert issubclass(NotEvaluated, RunError)
+    with pytest.raises(NotEvaluated, match=r"expect_trouble .*KeyError: 'no such column'"):
+        asked(ExpectTrouble())
+    with pytest.raises(NotEvaluated, match=r"expect_column_mean_to_be_between .*nosuch"):  # fails in a metric
+        asked(ExpectColumnMeanToBeBetween(column="nosuch", min_value=0))
+
+
+def test_the_results_of_shards_become_one() -> None:
+    """Each suite and table has one entry: rows and broken rows are added, and what broke anywhere is no success."""
+    broken = with_values(with_values(valid(), "annotations", 0, confidence=1.0), "annotations", 1, confidence=1.0)
+    results = [each for given in (valid(), broken) for each in judge(given, annotated(LABELS)).results]
+    assert json.loads(json.dumps(results)) == results
+    assert merged([*merged(results), *judge(broken, annotated(LABELS)).results]) == [
+        {
+            "suite": "annotate",
+            "table": "images",
+            "version": "1",
+            "evaluated": 3,
+            "successful": 3,
+            "rows": 12,
+            "failed": {},
+        },
+        {
+            "suite": "annotate",
+            "table": "annotations",
+            "version": "1",
+            "evaluated": 7,
+            "successful": 6,
+            "rows": 9,
+            "failed": {"expect_confidence": 4},
+        },
+    ]
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_the_json_of_a_suite_is_what_the_code_says(name: str) -> None:
+    """If this fails: `python -m validation.published`, and a new version in validation/terms.py."""
+    path = Path(validation.__file__).with_name(f"{name}.json")
+    assert path.read_bytes() == suite_json(name)
+
+
+def test_a_plain_context_loads_the_json_and_finds_the_same() -> None:
+    """Another user's context needs the import of our expectations, and frames of the tables."""
+    warm_up()
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    given = with_values(with_values(valid(), "annotations", 0, label="hapy", origin="import"), "images", 1, width=0)
+    asset = context.data_sources.add_pandas("theirs").add_dataframe_asset("rows")
+    batches = asset.add_batch_definition_whole_dataframe("whole")
+    for table, frame in zip(("images", "annotations"), frames_of(given.images, given.annotations), strict=True):
+        told = json.loads(suite_json(f"clean_{table}"))
+        suite = context.suites.add(gx.ExpectationSuite(**told))
+        assert len(suite.expectations) == len(told["expectations"])
+        outcome = batches.get_batch({"dataframe": frame}).validate(suite, result_format="COMPLETE")
+        rows = {
+            (each.expectation_config.meta["rule"], row)
+            for each in outcome.results
+            for row in each.result["unexpected_index_list"] or []
+        }
+        found_here = [each for each in judge(given, cleaned(EXPRESSIONS)).findings if each.table == table]
+        assert rows == {(each.rule.value, each.row) for each in found_here} != set()
 
 
 def test_four_threads_find_each_their_own() -> None:
