@@ -268,11 +268,12 @@ def _plain(text: str) -> str:
 def _touched(dataset: Dataset, rule: str) -> list[str]:
     """Return the keys of the items on which a rule did something, also where a person has decided since."""
     changes = dataset.scan("changes")
-    lifted = pl.col("rule").is_in(PEOPLE) & (pl.col("field") == HELD)
+    name = json.dumps(rule, ensure_ascii=False)
+    lifted = (
+        pl.col("rule").is_in(PEOPLE) & (pl.col("field") == HELD) & pl.col("before").str.contains(name, literal=True)
+    )
     frames = (
-        changes.filter(
-            (pl.col("rule") == rule) | (lifted & pl.col("before").str.contains(json.dumps(rule), literal=True))
-        ),
+        changes.filter((pl.col("rule") == rule) | lifted),
         dataset.scan("quarantine").filter(pl.col("rule") == rule),
     )
     keys = pl.concat([frame.select("item_key") for frame in frames]).unique().collect(engine="streaming")

@@ -74,7 +74,8 @@ def _rules(dataset: Dataset) -> dict[str, int]:
     """Count how often each rule held a row back or changed one; of copies each picture once, not its labels."""
     of_copies = (pl.col("kind") == "annotation") & pl.col("rule").str.starts_with("duplicate.")
     changes = dataset.scan("changes").filter(~of_copies)
-    hits = pl.concat([dataset.scan("quarantine").select("rule"), changes.select("rule")])
+    held = dataset.scan("quarantine").filter(~(of_copies & (pl.col("field") == "duplicate_of")))
+    hits = pl.concat([held.select("rule"), changes.select("rule")])
     counted = dict(hits.group_by("rule").len().sort("rule").collect().iter_rows())
     copies = dataset.scan("images").filter(pl.col("outcome") == Outcome.DUPLICATE).select(pl.len()).collect().item()
     told = changes.filter(pl.col("field") == "duplicate_of").select(pl.len()).collect().item()
