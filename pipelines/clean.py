@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from pipelines import options as shared
 from pipelines.logs import configure, log, run_command
-from pipelines.memory import share_heaps
+from pipelines.memory import give_back, share_heaps
 from pipelines.requirements import require_output, require_runner, version
 from schemas.aliases import CODES
 from schemas.errors import UsageError
@@ -358,6 +358,7 @@ class _Job:
         from transforms.clock import clocked
 
         dataset, survey = self.dataset, self.survey
+        give_back()
         with clocked("decide"):
             learn_committed(dataset, survey)
             ruling = rule_on(survey, wishes)
@@ -387,6 +388,7 @@ class _Job:
             for manifest in epochs.run_epochs(dataset, planner, clean, identity, progress.draw):
                 run.add(manifest)
                 progress.committed(manifest)
+                give_back()
 
     def _doubt(self, ruling: "Ruling") -> None:
         from pipelines.runners import pipeline_options, run_pipeline

@@ -32,6 +32,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -129,8 +130,10 @@ class Wanted:
 
 def export_all(dataset: Dataset, layout: CategoryLayout) -> None:
     """Write COCO and JSON lines into the data set's `exports` folder, as at the end of a run. Raises RunError."""
-    for form, place in LAYOUT.items():
-        export(dataset, Wanted(form, layout), dataset.path / "exports" / place)
+    with ThreadPoolExecutor(len(LAYOUT)) as pool:  # polars lets other threads run
+        places = [(Wanted(form, layout), dataset.path / "exports" / place) for form, place in LAYOUT.items()]
+        for done in [pool.submit(export, dataset, wanted, path) for wanted, path in places]:
+            done.result()
 
 
 def export(dataset: Dataset, wanted: Wanted, path: Path) -> str:

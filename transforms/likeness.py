@@ -39,6 +39,10 @@ class _Look:
     limit: float = 1.0
 
 
+# Chosen together with what follows, by measuring. To be found: 164 photographs and drawings changed in 45 ways, that is
+# resized, encoded anew, brightened, cropped. To be told apart: those 164, 13,263 parts of them, their 110 faces at 112
+# and 48 px, two women with 8 expressions each, and 286 frames of videos.
+#
 # On equal edges all frequencies can be compared. Where one is a crop, its waves were cut and sampled elsewhere; what a
 # blur leaves is immune to both.
 _STILL = _Look(sharpness=12, margin=0.04, limit=2.0)
@@ -52,13 +56,15 @@ _NOISE_LEVELS = 0.4
 """Difference allowed, in gray levels: rounding, encoding."""
 
 _TEXTURE = 0.5
-"""Difference allowed, as a share of the details around that are too fine for the look: a crop samples them elsewhere."""
+"""Difference allowed, as a share of the details around that are too fine to be looked at: a crop samples them anew."""
 
 _AROUND = 5
 """How near "around" is: the Gaussian is 1/(5 pi) of a side wide."""
 
 _MIN_AGREEMENT = 0.9
-"""Correlation of details."""
+"""Correlation of details. Of what is to be found 99.5 % have 0.95. Where there is little to see, as in two gradients, a
+cubic bends nearly anything to anything, but not the details: of 63 such pairs none has 0.9.
+"""
 
 _COARSE_STEPS, _COARSE_FIT = 3, 0.9
 _STEPS, _FIT = 3, 0.95
@@ -83,7 +89,9 @@ _WAVES = np.arange(SIDE, dtype=np.float32)
 _NORM = np.where(_WAVES == 0, 1, np.sqrt(2)).astype(np.float32)
 _AT = ((np.arange(_POINTS) + 0.5) / _POINTS - 0.5).astype(np.float32)
 _EDGE_ON_EDGE = np.array([[1, 0], [1, 0]], np.float32)
-_DETAIL = squares((np.arange(FREQUENCIES)[None] >= DETAIL.start) & (np.arange(FREQUENCIES)[None] < DETAIL.stop))
+_DETAIL = np.zeros((1, FREQUENCIES), np.float32)
+_DETAIL[:, DETAIL] = 1
+_DETAIL = squares(_DETAIL)
 
 
 def differences(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> _Floats:
@@ -164,9 +172,9 @@ class _Overlap:
 
     def __init__(self, frames: _Frames, sharpness: float, margin: float) -> None:
         sizes, middles = frames[:, :, 0], frames[:, :, 1]
-        sharp = sharpness * np.minimum(1, sizes)
+        sharp: _Floats = np.float32(sharpness) * np.minimum(1, sizes)
         self.blur = _blur(sharp)
-        self.first_blur = _blur(sharp / sizes)
+        self.first_blur = _blur(np.asarray(sharp / sizes))
         at = sizes[:, :, None] * _AT + middles[:, :, None]
         self.across, self.down = at[:, 0], at[:, 1]
         self.columns, self.rows = waves(self.across).transpose(0, 2, 1), waves(self.down)
@@ -202,6 +210,7 @@ def _blur(sharp: _Floats) -> _Floats:
 
 _HERE = waves(_AT)
 _FINE = waves(((np.arange(24) + 0.5) / 24 - 0.5).astype(np.float32))
+_BACK: _Floats = np.ascontiguousarray(_FINE.T / np.float32(len(_FINE)))
 _NEAR = np.exp(-((np.pi * _AROUND * (_AT[:, None] - _AT)) ** 2) / 2).astype(np.float32)
 
 
@@ -210,7 +219,7 @@ def _on_both_sides(squares: _Floats, matrix: _Floats) -> _Floats:
     (count, side, _), size = squares.shape, len(matrix)
     half = squares.reshape(count * side, side) @ matrix.T
     half = half.reshape(count, side, size).transpose(0, 2, 1).reshape(count * size, side) @ matrix.T
-    return half.reshape(count, size, size).transpose(0, 2, 1)
+    return np.asarray(half.reshape(count, size, size).transpose(0, 2, 1))
 
 
 def _tones(first: _Floats) -> _Floats:
@@ -222,8 +231,7 @@ def _tones(first: _Floats) -> _Floats:
     unit = np.sqrt((sharp**2).mean(axis=(1, 2), keepdims=True)) + np.float32(1e-6)
     sharp /= unit
     square = sharp * sharp
-    back = np.ascontiguousarray(_FINE.T / len(_FINE))
-    return np.stack([first / unit, _on_both_sides(square, back), _on_both_sides(square * sharp, back)], axis=1)
+    return np.stack([first / unit, _on_both_sides(square, _BACK), _on_both_sides(square * sharp, _BACK)], axis=1)
 
 
 def _solved(columns: _Floats, values: _Floats, damping: float = 0.0) -> _Floats:
@@ -267,7 +275,7 @@ def _moved(first: _Floats, second: _Floats, frames: _Frames, look: _Look) -> tup
 
 
 def _difference(first: _Floats, second: _Floats, frames: _Frames, look: _Look) -> _Floats:
-    """Return the largest difference of any place in units of what is allowed there; infinite where too little agrees."""
+    """Return the largest difference of any place, in units of what is allowed there; infinite without agreement."""
     count = len(second)
     overlap = _Overlap(frames, look.sharpness, look.margin)
     shown = overlap.shown
@@ -279,8 +287,8 @@ def _difference(first: _Floats, second: _Floats, frames: _Frames, look: _Look) -
     for power in range(3):
         tone = overlap.first(tones[:, power])
         columns[:, power + 1] = (tone - overlap.mean(tone)) * shown
-    columns = columns.reshape(count, 4, _POINTS**2)
-    left = np.abs(values - (_solved(columns, values)[:, None] @ columns)[:, 0]).reshape(shown.shape)
+    bent = columns.reshape(count, 4, _POINTS**2)
+    left = np.abs(values - (_solved(bent, values)[:, None] @ bent)[:, 0]).reshape(shown.shape)
     finer = _on_both_sides(second - blurred, _HERE) * shown
     texture = _on_both_sides(finer**2, _NEAR) / np.maximum(_on_both_sides(shown, _NEAR), np.float32(1e-6))
     detail = ((second * _DETAIL) ** 2).sum(axis=(1, 2), keepdims=True)
@@ -291,11 +299,13 @@ def _difference(first: _Floats, second: _Floats, frames: _Frames, look: _Look) -
 
 def _agree(first: _Floats, second: _Floats, overlap: _Overlap) -> NDArray[np.bool_]:
     """Say where enough is compared, both have details there, and these are the same."""
-    one = overlap.first_blur - overlap.first_blur**4, overlap.blur - overlap.blur**4
-    a = overlap.rows @ (first * one[0]) @ overlap.columns * overlap.shown
-    b = _on_both_sides(second * one[1], _HERE) * overlap.shown
-    details = np.minimum((a**2).sum(axis=(1, 2)), (b**2).sum(axis=(1, 2))) / overlap.count
-    agreement = (a * b).sum(axis=(1, 2)) / np.sqrt((a**2).sum(axis=(1, 2)) * (b**2).sum(axis=(1, 2)) + np.float32(1e-6))
+    # The fourth power of a Gaussian is one of half the sharpness: between the two lie the details.
+    one = overlap.rows @ (first * (overlap.first_blur - overlap.first_blur**4)) @ overlap.columns * overlap.shown
+    other = _on_both_sides(second * (overlap.blur - overlap.blur**4), _HERE) * overlap.shown
+    one_power, other_power = (one**2).sum(axis=(1, 2)), (other**2).sum(axis=(1, 2))
+    agreement = (one * other).sum(axis=(1, 2)) / np.sqrt(one_power * other_power + np.float32(1e-6))
     return np.asarray(
-        (overlap.count >= _MIN_OVERLAP * _POINTS**2) & (details >= MIN_DETAIL**2) & (agreement >= _MIN_AGREEMENT)
+        (overlap.count >= _MIN_OVERLAP * _POINTS**2)
+        & (np.minimum(one_power, other_power) >= MIN_DETAIL**2 * overlap.count)
+        & (agreement >= _MIN_AGREEMENT)
     )

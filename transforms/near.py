@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.errors import RunError
-from transforms.fingerprint import FINGERPRINT_BYTES, SIDE, VERSION, U, V, levels, mirrored
+from schemas.errors import ItemError, RunError
+from transforms.fingerprint import FINGERPRINT_BYTES, VERSION, U, V, levels, mirrored
 from transforms.likeness import differences, waves
-from transforms.storage import printable, replacing
+from transforms.storage import opened, printable, replacing
 
 _Bytes = NDArray[np.uint8]
 _Hashes = NDArray[np.uint64]
@@ -122,20 +122,20 @@ class Index:
     def open(cls, path: str) -> "Index":
         """Return the index that `save` wrote, as far as possible left in its file. Raises IndexUnusable."""
         try:
+            with opened(path) as file:
+                head = file.read(_HEADER.size)
             content = np.memmap(path, np.uint8, mode="r")
-        except (OSError, ValueError) as error:
-            raise IndexUnusable(f"{printable(path)} cannot be read: {error}.") from error
-        if len(content) < _HEADER.size:
-            raise IndexUnusable(f"{printable(path)} is no index of fingerprints: it has {len(content)} bytes.")
-        magic, form, version, count, checksum = _HEADER.unpack(content[: _HEADER.size].tobytes())
-        if magic != _MAGIC:
-            raise IndexUnusable(f"{printable(path)} is no index of fingerprints: it begins with {magic!r}.")
+        except (ItemError, OSError, ValueError) as error:
+            raise IndexUnusable(f"{printable(path)} cannot be read: {error}") from error
+        if len(head) < _HEADER.size or not head.startswith(_MAGIC):
+            raise IndexUnusable(f"{printable(path)} is no index of fingerprints: it begins with {head[:16].hex(' ')}.")
+        _, form, version, count, checksum = _HEADER.unpack(head)
         if (form, version) != (_FORMAT, VERSION):
             raise IndexUnusable(
                 f"{printable(path)} is of version {form}.{version}, expected {_FORMAT}.{VERSION}: build it again."
             )
         body = content[_HEADER.size :]
-        if len(body) != count * _ROW_BYTES or zlib.crc32(body) != checksum:
+        if len(body) != count * _ROW_BYTES or zlib.crc32(body.data) != checksum:
             raise IndexUnusable(f"{printable(path)} is damaged: build it again.")
         own, cropped, fingerprints = np.split(body, [8 * count, 8 * len(_WINDOWS) * count])
         return cls(
@@ -144,7 +144,7 @@ class Index:
 
     def save(self, path: str) -> None:
         """Write the index to a file, atomically. Raises RunError."""
-        parts = [np.ascontiguousarray(part) for part in (self.own, self.cropped, self.fingerprints)]
+        parts = [np.ascontiguousarray(part).data for part in (self.own, self.cropped, self.fingerprints)]
         checksum = 0
         for part in parts:
             checksum = zlib.crc32(part, checksum)
@@ -210,6 +210,9 @@ _MOST_SUGGESTED = 32
 _AT_ONCE = 1 << 21
 """Pairs of hashes that are compared at once, which bounds the memory."""
 
+_COMPARED_AT_ONCE = 1 << 16
+"""Pairs of fingerprints, for the same reason."""
+
 
 @dataclass(frozen=True)
 class Groups:
@@ -222,25 +225,32 @@ class Groups:
 
 
 def groups(
-    fingerprints: _Bytes, *, known: Index | None = None, mirror: bool = False, order: _Places | None = None
+    fingerprints: _Bytes,
+    *,
+    known: Index | None = None,
+    mirror: bool = False,
+    order: _Places | None = None,
+    apart: _Places | None = None,
 ) -> Groups:
     """Group the pictures, (n, `FINGERPRINT_BYTES`), that show the same, with `mirror` also mirrored.
 
     Each is compared with the one that stands for its group, so that no chain leads from one picture to one unlike it.
-    `order` lists the pictures, best first: the better ones stand for the others; without it, fingerprints are sorted. The
-    groups depend on nothing else, so not on how the pictures are listed. One that is `known` stands for none.
+    `order` lists the pictures, best first: the better ones stand for the others; without it, fingerprints are sorted.
+    The groups depend on nothing else, so not on how the pictures are listed. One that is `known` stands for none.
+    `apart` (n,) numbers what is never grouped with its like, such as the frames of one video; -1 for all others.
     """
     count = len(fingerprints)
     if order is None:
         order = np.lexsort(fingerprints.T[::-1])
     new = Index.of(fingerprints[order])
+    numbers = np.full(count, -1, np.int64) if apart is None else apart[order]
     shown = np.full(count, -1, np.int64)
     if known is not None:
-        for place, position in _same_pairs(new, known, mirror):
+        for place, position in _same_pairs(new, mirror, known=known):
             if shown[place] < 0:
                 shown[place] = position
     leader = np.arange(count)
-    for place, better in _same_pairs(new, None, mirror):
+    for place, better in _same_pairs(new, mirror, numbers=numbers):
         if shown[place] < 0 and shown[better] < 0 and leader[place] == place and leader[better] == better:
             leader[place] = better
     result = Groups(np.empty(count, np.int64), np.empty(count, np.int64))
@@ -249,51 +259,72 @@ def groups(
     return result
 
 
-def _same_pairs(new: Index, known: Index | None, mirror: bool) -> Iterator[tuple[int, int]]:
-    """Give the pairs that show the same: of `new` and `known`, or of `new` and an earlier one of `new`; ascending."""
-    found = []
-    for turned in (False, True) if mirror else (False,):
-        asked = Index.of(mirrored(new.fingerprints)) if turned else new
-        pairs = _suggested(asked, known)
-        places, others = pairs >> np.uint64(32), pairs & np.uint64(0xFFFFFFFF)
-        there = new if known is None else known
-        for start in range(0, len(pairs), 1 << 16):
-            chunk = slice(start, start + (1 << 16))
-            apart = differences(asked.fingerprints[places[chunk]], there.fingerprints[others[chunk]])
-            found.append(pairs[chunk][apart <= 1])
-    pairs = np.unique(np.concatenate([*found, np.empty(0, np.uint64)]))
-    return zip((pairs >> np.uint64(32)).tolist(), (pairs & np.uint64(0xFFFFFFFF)).tolist(), strict=True)
-
-
-def _suggested(new: Index, known: Index | None) -> NDArray[np.uint64]:
-    """Return the pairs that the hashes suggest, ascending: the place in `new` << 32 | the other's.
-
-    Without `known` pairs are of `new` alone, the later one first.
-    """
+def _same_pairs(
+    new: Index, mirror: bool, *, known: Index | None = None, numbers: _Places | None = None
+) -> Iterator[tuple[int, int]]:
+    """Give the pairs that show the same, ascending: of `new` and `known`, else of `new` and an earlier one of it."""
     there = new if known is None else known
-    pairs, waiting, size = np.empty(0, np.uint64), [], 0
-    for which in range(_WORDS):
-        for asked, own, turned in ((new, there, False), (there, new, True))[: 1 if known is None else 2]:
-            table = _Table.of(own.own, which)
-            for hashes in (asked.own, *asked.cropped.T):
-                for one, other in table.near(hashes, which):
-                    near = np.bitwise_count(asked.own[one] ^ own.own[other]) <= _MAX_BITS_UNCROPPED
-                    first, second = (other[near], one[near]) if turned else (one[near], other[near])
-                    if known is None:
-                        first, second = np.maximum(first, second), np.minimum(first, second)
-                        first, second = first[first != second], second[first != second]
-                    waiting.append(first.astype(np.uint64) << np.uint64(32) | second.astype(np.uint64))
-                    size += len(waiting[-1])
-                    if size > _AT_ONCE:
-                        pairs, waiting, size = _first_of_each(np.concatenate([pairs, *waiting])), [], 0
+    found = [np.empty(0, np.uint64)]
+    for asked in (new, Index.of(mirrored(new.fingerprints))) if mirror else (new,):
+        pairs = _suggested(asked, there, among=known is None, numbers=numbers)
+        for start in range(0, len(pairs), _COMPARED_AT_ONCE):
+            chunk = pairs[start : start + _COMPARED_AT_ONCE]
+            place, other = _split(chunk)
+            found.append(chunk[differences(asked.fingerprints[place], there.fingerprints[other]) <= 1])
+    place, other = _split(np.unique(np.concatenate(found)))
+    return zip(place.tolist(), other.tolist(), strict=True)
+
+
+def _suggested(asked: Index, there: Index, *, among: bool, numbers: _Places | None = None) -> NDArray[np.uint64]:
+    """Return the pairs that the hashes suggest, ascending: as `_joined`, of `asked` and of `there`.
+
+    With `among`, both list the same pictures: the later of two comes first. Those of equal `numbers` are left out.
+    """
+    pairs, waiting, size = np.empty(0, np.uint64), [np.empty(0, np.uint64)], 0
+    for first, second in _meetings(asked, there, among):
+        if among:
+            first, second = np.maximum(first, second), np.minimum(first, second)
+        fit = (first != second) | (not among)
+        if numbers is not None:
+            fit &= (numbers[first] != numbers[second]) | (numbers[first] < 0)
+        waiting.append(_joined(first[fit], second[fit]))
+        size += len(waiting[-1])
+        if size > _AT_ONCE:
+            pairs, waiting, size = _first_of_each(np.concatenate([pairs, *waiting])), [], 0
     return _first_of_each(np.concatenate([pairs, *waiting]))
 
 
+def _meetings(asked: Index, there: Index, among: bool) -> Iterator[tuple[_Places, _Places]]:
+    """Give the places of pairs that the hashes suggest, often more than once."""
+    for which in range(_WORDS):
+        yield from _crops_of(asked, there, which)
+        if not among:  # else each comes to be asked
+            yield from ((first, second) for second, first in _crops_of(there, asked, which))
+
+
+def _crops_of(whole: Index, parts: Index, which: int) -> Iterator[tuple[_Places, _Places]]:
+    """Give pairs of which the second may be a crop of the first, and their hashes share one word."""
+    table = _Table.of(parts.own, which)
+    for hashes in (whole.own, *whole.cropped.T):
+        for first, second in table.near(hashes, which):
+            near = np.bitwise_count(whole.own[first] ^ parts.own[second]) <= _MAX_BITS_UNCROPPED
+            yield first[near], second[near]
+
+
+def _joined(first: _Places, second: _Places) -> NDArray[np.uint64]:
+    """Return pairs of places as single numbers, which are sorted fast."""
+    return np.asarray(first.astype(np.uint64) << np.uint64(32) | second.astype(np.uint64))
+
+
+def _split(pairs: NDArray[np.uint64]) -> tuple[_Places, _Places]:
+    return (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+
 def _first_of_each(pairs: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the pairs ascending, each once, and of each place the first `_MOST_SUGGESTED`."""
     pairs = np.unique(pairs)
-    places = pairs >> np.uint64(32)
-    rank = np.arange(len(pairs)) - np.searchsorted(places, places)
-    return pairs[rank < _MOST_SUGGESTED]
+    place, _ = _split(pairs)
+    return pairs[np.arange(len(pairs)) - np.searchsorted(place, place) < _MOST_SUGGESTED]
 
 
 @dataclass(frozen=True)

@@ -270,7 +270,7 @@ def test_limits_do_not_depend_on_how_the_boxes_were_gathered(monkeypatch: pytest
 
 def test_boxes_as_they_came_tell_the_same_as_clean_ones() -> None:
     """Numbers that are none, boxes outside and without size do not count, and what reaches over the edge is cut."""
-    usual = natural(14, 500)
+    usual = natural(14, 500, side=0.4)
     over = usual.with_columns(
         w=pl.when(pl.col("x") + pl.col("w") >= SIDE).then(pl.col("w") * 1.9).otherwise(pl.col("w")),
     )
