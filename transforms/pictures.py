@@ -157,9 +157,7 @@ def _picture_kind(data: bytes) -> str:
     if kind in _PILLOW_FORMATS:
         return kind
     if kind in VIDEOS:
-        raise ItemError(
-            "video", f"This is a video ({kind}), not a picture: run again with --retry-failed."
-        )
+        raise ItemError("video", f"This is a video ({kind}), not a picture: run again with --retry-failed.")
     if kind in _UNSUPPORTED:
         raise ItemError("unsupported", f"{_UNSUPPORTED[kind]} cannot be read: convert to JPEG or PNG.")
     what = "a text" if kind == "text" else f"it begins with {data[:8].hex(' ')}"

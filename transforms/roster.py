@@ -88,7 +88,7 @@ def roster(
 
 
 def _match(named: pl.Series, files: pl.DataFrame, expected: bool) -> pl.DataFrame:
-    """Return for each name of a picture the file's number, the name under which it is kept, and why there is no file."""
+    """Return for each name of a picture its file's number, the name that is kept, and why there is no file."""
     names = named.to_list()
     if files.height:
         index = Files(files["file_name"].to_list())

@@ -265,10 +265,10 @@ def _hold_annotations(tables: Tables, rows: Rows, rule: Rule, detail: Callable[[
     return _without(tables, np.isin(np.arange(tables.annotations.num_rows), rows))
 
 
-def _annotation_rejects(tables: Tables, told: Sequence[tuple[int, Rule, str, str, str]]) -> list[dict[str, Any]]:
+def _annotation_rejects(tables: Tables, told: Sequence[tuple[int, str, str, str, str]]) -> list[dict[str, Any]]:
     where = [row for row, *_ in told]
     return [
-        about | {"rule": rule.value, "field": field, "value": value, "detail": detail, "held": held}
+        about | {"rule": str(rule), "field": field, "value": value, "detail": detail, "held": held}
         for about, held, (_, rule, field, value, detail) in zip(
             _about(tables, where), held_rows(tables.annotations, where), told, strict=True
         )
@@ -298,11 +298,11 @@ def _about(tables: Tables, rows: Sequence[int]) -> list[dict[str, Any]]:
 def _picture_reject(tables: Tables, finding: Finding) -> dict[str, Any]:
     names = ("image_id", "item_key", "file_name")
     own = {name: tables.images[name][finding.row].as_py() for name in names}
-    told = {"rule": finding.rule.value, "field": finding.field, "value": finding.value, "detail": finding.detail}
+    told = {"rule": str(finding.rule), "field": finding.field, "value": finding.value, "detail": finding.detail}
     return {"kind": "image", "id": own["image_id"], **own, **told}
 
 
-def _dragged(row: int, finding: Finding) -> tuple[int, Rule, str, str, str]:
+def _dragged(row: int, finding: Finding) -> tuple[int, str, str, str, str]:
     return row, finding.rule, finding.field, finding.value, f"its picture was held back: {finding.detail}"
 
 

@@ -278,7 +278,7 @@ def test_hostile_labels_and_names_are_text(tmp_path: Path) -> None:
 
 
 def test_many_rows_and_rules_make_a_small_page(tmp_path: Path) -> None:
-    """50,000 changes and as many rows held back, of 1,000 rules, all different and long, make less than 1 MB, and say what is left out."""
+    """50,000 changes and as many rows held back, long ones of 1,000 rules: less than 1 MB, and what is left out is said."""
     count = 50_000
     at = [f"{number}" for number in range(count)]
     long = [f"{number}" + "x" * 200 for number in range(count)]
