@@ -178,7 +178,9 @@ def prepare(dataset: Dataset, survey: Survey, part: int, standing: pl.DataFrame,
         new_id="image_id",
         replaced=_marks(pl.col("inputs").list.set_difference("known_inputs")),
     )
-    fixed = standing.filter(~pl.col("item_key").is_in(again["known_key"].implode())).select(
+    # One whose copies are all done needs no second writing.
+    needed = pl.col("image_id").is_in(todo["stands"].implode())
+    fixed = standing.filter(needed & ~pl.col("item_key").is_in(again["known_key"].implode())).select(
         old_key="item_key",
         new_key="item_key",
         old_id="image_id",

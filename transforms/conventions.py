@@ -16,8 +16,8 @@ from schemas.errors import UsageError
 from schemas.raw import Corners, Facts, Unit
 
 DIRT = 0.05
-"""A source may have so many faulty boxes, as a share of all, before its evidence is doubted. In real sets that were
-counted it is 0.2 % (BCCD) to about 1 %; a set with more is asked about rather than guessed."""
+"""A source may have so many faulty boxes, as a share of all, before its evidence is doubted. BCCD, a set known for its
+faults, has 0.2 %; a source with more than this is asked about rather than guessed."""
 
 CLEARLY = 3
 """So many boxes must speak for the better convention for each that speaks for the other. A fault puts a box into both
@@ -165,17 +165,20 @@ class Evidence:
         self.examples[found] = max(self.examples.get(found, example), example, key=lambda e: (min(e[:2]), *e))
 
 
-def decide(evidence: Evidence, facts: Facts, asked: Asked | None, name: str) -> Convention:
+def decide(evidence: Evidence, facts: Facts, asked: Asked | None, name: str, *, alone: bool = True) -> Convention:
     """Return the convention of a source that is called `name`.
 
     A person's word stands, then what the source declares unless its boxes refute that plainly; what is left open is
-    told by all boxes. `UsageError` where they do not tell, or tell otherwise than the source.
+    told by all boxes. Where the source is not `alone`, a person's word is not meant for one that declares its boxes
+    truly. `UsageError` where the boxes do not tell, or tell otherwise than the source.
     """
+    if not alone and facts.corners and not _refuting(evidence, _matching(CONVENTIONS, facts.corners, facts.unit)):
+        asked = None
     possible = _matching(CONVENTIONS, asked.corners if asked else None, asked.unit if asked else None)
     declared = _matching(
         possible, None if asked else facts.corners, facts.unit if asked is None or asked.unit is None else None
     )
-    refuting = _refuting(evidence, declared, possible)
+    refuting = tuple(c for c in _refuting(evidence, declared) if c in possible)
     if refuting:
         against = max(declared, key=evidence.inside)
         raise UsageError(
@@ -184,9 +187,8 @@ def decide(evidence: Evidence, facts: Facts, asked: Asked | None, name: str) -> 
             f"{_listed(evidence, refuting)}. {_shown(evidence, (against, *refuting))} {_question((against, *refuting))}"
         )
     left = _plausible(evidence, declared)
-    told = len(declared) == 1
     due = UNIT_EXPLAINED if len({c.corners for c in declared}) == 1 else EXPLAINED
-    if not told and evidence.inside(left[0]) < due * evidence.total:
+    if len(declared) > 1 and evidence.inside(left[0]) < due * evidence.total:
         raise UsageError(
             f"{name}: nothing says how its boxes are written, and no way keeps them inside their pictures: at best as "
             f"{_listed(evidence, left[:2])}. {_shown(evidence, left[:2])} Are these its pictures? {_question(left[:2])}"
@@ -309,21 +311,13 @@ def _worse(evidence: Evidence, one: Convention, best: Convention) -> bool:
     return bool(evidence.only(best, one) >= due + CLEARLY * evidence.only(one, best))
 
 
-def _refuting(
-    evidence: Evidence, declared: tuple[Convention, ...], possible: tuple[Convention, ...]
-) -> tuple[Convention, ...]:
+def _refuting(evidence: Evidence, declared: tuple[Convention, ...]) -> tuple[Convention, ...]:
     """Return the conventions that explain nearly all boxes where the declared ones lose half of them."""
     best = max(declared, key=evidence.inside)
-    if 2 * evidence.inside(best) > evidence.total:
+    if not evidence.total or 2 * evidence.inside(best) > evidence.total:
         return ()
-    return tuple(
-        c
-        for c in possible
-        if c not in declared
-        and evidence.total
-        and evidence.inside(c) >= EXPLAINED * evidence.total
-        and _worse(evidence, best, c)
-    )
+    likely = (c for c in CONVENTIONS if c not in declared and evidence.inside(c) >= EXPLAINED * evidence.total)
+    return tuple(c for c in likely if _worse(evidence, best, c))
 
 
 def _listed(evidence: Evidence, conventions: tuple[Convention, ...]) -> str:

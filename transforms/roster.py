@@ -100,21 +100,9 @@ def _match(named: pl.Series, files: pl.DataFrame, expected: bool) -> pl.DataFram
         same = unify(name for name, match in zip(names, found, strict=True) if match.file is None)
         kept = pl.Series([same.get(name, name) for name in names], dtype=pl.String)
     numbers = pl.Series([match.file for match in found], dtype=pl.UInt32)
-    own = (
-        pl.Series(files["file_name"]).gather(numbers)
-        if files.height
-        else pl.Series([None] * len(names), dtype=pl.String)
-    )
-    return pl.DataFrame(
-        {
-            "picture": named,
-            "at": numbers,
-            "name": own.fill_null(kept) if files.height else kept,
-            "why": pl.Series(
-                [match.why if match.file is None and expected else None for match in found], dtype=pl.String
-            ),
-        }
-    )
+    why = [match.why if match.file is None and expected else None for match in found]
+    own = files["file_name"].gather(numbers).fill_null(kept) if files.height else kept
+    return pl.DataFrame({"picture": named, "at": numbers, "name": own, "why": pl.Series(why, dtype=pl.String)})
 
 
 def _all_extended(named: pl.Series) -> bool:

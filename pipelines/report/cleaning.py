@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any
 
 from pipelines.report.page import Block, Cell, Command, Name, Section, Share, Table, Value
-from pipelines.report.tallies import Doing, Group
+from pipelines.report.tallies import PEOPLE, Doing, Group
 from pipelines.report.told import Told, read_object
 from pipelines.report.words import counted, decimal, listed, printed, ratio
 from pipelines.review import agreement
@@ -29,7 +29,6 @@ _ID = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{24,}")
 
 _CORNERS = {"xyxy": "two corners", "xywh": "corner and size", "cxcywh": "middle and size"}
 _UNITS = {"pixels": "pixels", "unit": "0 to 1", "percent": "percent"}
-_PEOPLE = frozenset({Rule.PERSON_DECISION, Rule.PERSON_REJECTED, Rule.PERSON_DISAGREEMENT})
 
 
 def sources(told: Told) -> Section | None:
@@ -88,9 +87,9 @@ def changed(told: Told) -> Section | None:
         says.append(f"{counted(recorded, 'finding')} changed nothing and {_verb(recorded)} recorded only.")
     says.append(_left_out(counts, told.tallies.changed))
     blocks: list[Block] = [_changes(doing) for doing in told.tallies.changed]
-    undone = next((doing.rule for doing in told.tallies.changed if doing.rule in real and doing.rule in set(Rule)), "")
-    if undone:
-        blocks.append(Command("To take back what a rule did, here the first:", _command(told, f"--undo {undone}")))
+    rules = [doing.rule for doing in told.tallies.changed if doing.rule in set(Rule) - PEOPLE - RECORDED]
+    if rules:
+        blocks.append(Command("To take back what a rule did, for example:", _command(told, f"--undo {rules[0]}")))
     return Section("changed", "What was changed", " ".join(filter(None, says)), blocks)
 
 
@@ -186,7 +185,7 @@ def _copies(group: Group) -> Cell:
 def people(told: Told) -> Section | None:
     """Tell what people decided, and how far they agree."""
     decided = told.numbers.changes.keys() | told.numbers.quarantine.keys()
-    if not any(rule in _PEOPLE for rule in decided):
+    if not any(rule in PEOPLE for rule in decided):
         return None
     found = agreement(told.dataset)
     if not found["annotations"]:

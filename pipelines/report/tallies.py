@@ -21,8 +21,11 @@ COPIES = frozenset({Rule.DUPLICATE_EXACT, Rule.DUPLICATE_NEAR})
 MOST_CHARS = 400
 """Of a text in an example: what is shown of it is less, and what is longer need not be read."""
 
-_NO_VALUES = ("held", "comment")
-"""Fields of a person's decision that are no value of the label."""
+PEOPLE = frozenset({Rule.PERSON_DECISION, Rule.PERSON_REJECTED, Rule.PERSON_DISAGREEMENT})
+"""The rules by which people's words stand in the tables."""
+
+_JUDGED = ("label", "bbox")
+"""Of the fields that a person's decision is kept in, those that a person looks at."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Tallies:
 def tally(dataset: Dataset) -> Tallies:
     """Return the tallies of a data set."""
     changes = dataset.scan("changes").filter(
-        ~pl.col("rule").is_in(COPIES), ~pl.col("field").is_in(_NO_VALUES).fill_null(value=False)
+        ~pl.col("rule").is_in(COPIES), ~pl.col("rule").is_in(PEOPLE) | pl.col("field").is_in(_JUDGED)
     )
     quarantine = dataset.scan("quarantine")
     changed, counts = _doings(changes, ("field", "before", "after"), ("file_name",), RECORDED, last=True)
@@ -87,7 +90,10 @@ def tally(dataset: Dataset) -> Tallies:
         quarantine=back,
         changed=changed,
         held=held,
-        held_labels=quarantine.filter(pl.col("kind") == "annotation").select(pl.col("id").n_unique()).collect().item(),
+        held_labels=quarantine.filter(pl.col("kind") == "annotation")
+        .select(pl.col("id").hash().n_unique())
+        .collect()
+        .item(),
         waiting=_waiting(quarantine, images) if any(rule in REVIEW for rule in back) else 0,
         sizes=sizes,
         groups=groups,
@@ -114,9 +120,10 @@ def _doings(
         keys.filter(pl.col("rule").is_in(shown))
         .group_by("rule", "key")
         .agg(pl.len(), pl.col("at").min())
+        .group_by("rule")
+        .agg(pl.col("at", "len").top_k_by(["len", "at"], KINDS_SHOWN, reverse=[False, True]))
+        .explode("at", "len")
         .sort("rule", "len", "at", descending=[False, True, False])
-        .group_by("rule", maintain_order=True)
-        .head(KINDS_SHOWN)
     )
     texts = [pl.col(name).str.slice(0, MOST_CHARS) for name in (*alike, *more) if name != "candidates"]
     lists = [pl.col("candidates").list.head(KINDS_SHOWN + 1)] if "candidates" in more else []
@@ -136,7 +143,7 @@ def _waiting(quarantine: pl.LazyFrame, images: pl.LazyFrame) -> int:
         pl.col("kind") == "annotation", pl.col("rule").is_in(REVIEW), pl.col("held").is_not_null()
     ).select("id", "image_id")
     there = asked.join(standing, on="image_id", how="semi").join(down, on="image_id", how="anti")
-    count: int = there.select(pl.col("id").n_unique()).collect().item()
+    count: int = there.select(pl.col("id").hash().n_unique()).collect().item()
     return count
 
 

@@ -173,6 +173,7 @@ def test_people_are_told_with_how_far_they_agree(dataset: Dataset) -> None:
     assert "1 label is in dispute." in words(shown)
     assert table(shown, "Labels by reviewer")[1:] == [["anna", "4"], ["bo", "4"]]
     assert table(shown, "Agreement of two")[1:] == [["anna and bo", "4", f"{found['pairs'][0]['kappa']:.3f}"]]
+    assert "person.decision: 16 changed" in section(page(after), "changed")  # of eight words a label and a box
     assert "person.disagreement: 1 held back for a person" in section(page(after), "held")
 
 
@@ -278,7 +279,7 @@ def test_hostile_labels_and_names_are_text(tmp_path: Path) -> None:
 
 
 def test_many_rows_and_rules_make_a_small_page(tmp_path: Path) -> None:
-    """50,000 changes and as many rows held back, long ones of 1,000 rules: less than 1 MB, and what is left out is said."""
+    """50,000 changes and as many rows held back, of 1,000 rules: less than 1 MB, and what is left out is said."""
     count = 50_000
     at = [f"{number}" for number in range(count)]
     long = [f"{number}" + "x" * 200 for number in range(count)]

@@ -363,6 +363,18 @@ def test_few_boxes_do_not_refute_a_declaration() -> None:
     assert decide(told(rows([(400, 300, 500, 350), (500, 200, 600, 470)])), COCO, None, "coco.json") == XYWH_PIXELS
 
 
+def test_of_several_sources_a_persons_word_is_for_those_that_do_not_tell() -> None:
+    """One flag for a CSV must not turn a sound COCO file beside it; one that declares falsely is meant."""
+    true, size = drawn(8, 300, (0.1, 0.4), [640])
+    asked, corners = Asked("xyxy"), Convention("xyxy", "pixels")
+    sound, false = told(written(true, size, XYWH_PIXELS)), told(written(true, size, corners))
+    assert decide(sound, COCO, asked, "coco.json", alone=False) == XYWH_PIXELS
+    assert decide(told(rows([(10, 10, 50, 60)])), COCO, asked, "coco.json", alone=False) == XYWH_PIXELS
+    assert decide(false, COCO, asked, "coco.json", alone=False) == corners
+    assert decide(false, UNDECLARED, asked, "boxes.csv", alone=False) == corners
+    assert decide(told(rows([(10, 10, 50, 60)])), COCO, asked, "coco.json") == corners
+
+
 def test_a_persons_word_stands_against_the_boxes() -> None:
     """Who names both the corners and the unit is not asked again."""
     true, size = drawn(8, 300, (0.1, 0.4), [640])
