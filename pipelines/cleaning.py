@@ -18,6 +18,7 @@ from pipelines.roots import Root
 from pipelines.survey import Survey, mark_of
 from schemas.errors import RunError
 from schemas.tables import TABLES, Tables, schema
+from transforms.decisions import PEOPLE
 from transforms.staging import Staging, staged, typed
 from transforms.tidy import shaped
 
@@ -268,6 +269,8 @@ def _carried(dataset: Dataset, carry: pl.DataFrame) -> Tables:
     held = tables["quarantine"].filter(pl.col("held").is_not_null())
     sources = held.select("id", "item_key", source=pl.col("held").str.json_path_match("$.source"))
     gone += sources.join(replaced, on=["item_key", "source"], how="semi")["id"].to_list()
+    spoken = tables["changes"].filter(pl.col("rule").is_in(PEOPLE))["id"].to_list()
+    gone = sorted(set(gone) - set(spoken))  # a person's word outlives what its source says now
     tables["annotations"] = annotations.filter(~pl.col("annotation_id").is_in(gone))
     for name in ("quarantine", "changes"):
         tables[name] = tables[name].filter(~pl.col("id").is_in(gone))

@@ -173,8 +173,8 @@ def _record_cuts(tables: Tables, rows: Rows, before: NDArray[np.float64], after:
         about
         | {
             "field": "bbox",
-            "before": compact(before[row]),
-            "after": compact(after[row]),
+            "before": compact(before[row], 9),
+            "after": compact(after[row], 9),
             "rule": Rule.BBOX_CLIPPED.value,
             "rule_version": _RULE_VERSION,
         }
