@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from defusedxml import ElementTree
 
 from pipelines import clean
 from pipelines.dataset import Dataset
@@ -271,3 +272,36 @@ def test_killed_runs_end_in_the_same_bytes(tmp_path: Path) -> None:
     ]
     assert len(Dataset(calm).manifests) > 1
     assert shards[0] == shards[1]
+
+
+@pytest.mark.parametrize("source", ["bccd_voc", "facial_expressions/legend.csv"])
+def test_cleaning_twice_changes_nothing(source: str, annotations: Path, tmp_path: Path) -> None:
+    """What was cleaned goes in as a data set of ours, and comes out as it was."""
+    options = ["--vocabulary", "from-source"] if source == "bccd_voc" else []
+    assert run(tmp_path / "once", annotations / source, options=options) == 0
+    assert run(tmp_path / "twice", tmp_path / "once", options=options) == 0
+    assert boxes(tmp_path / "twice") == boxes(tmp_path / "once")
+    assert Dataset(tmp_path / "twice").scan("changes").collect().height == 0
+    assert Dataset(tmp_path / "twice").scan("quarantine").collect().height == 0
+
+
+def test_undoing_everything_restores_the_labels(annotations: Path, tmp_path: Path) -> None:
+    """Rule by rule, until nothing is changed and nothing held back: the raw labels and boxes stand again."""
+    out = tmp_path / "out"
+    source = annotations / "bccd_voc" / "Annotations"
+    assert run(out, source, options=["--vocabulary", "from-source"]) == 0
+    for rule in rules(out):
+        assert run_command(clean.main, ["--dataset", str(out), "--undo", rule, "--no-export"]) == 0
+    dataset = Dataset(out)
+    assert dataset.scan("changes").collect().height == dataset.scan("quarantine").collect().height == 0
+    names = dataset.scan("images").select("image_id", "file_name")
+    told = dataset.scan("annotations").join(names, on="image_id").collect()
+    corners = sorted(told.select("file_name", "label", "bbox_x", "bbox_y", "bbox_w", "bbox_h").rows())
+    raw = []
+    for path in sorted(source.glob("*.xml")):
+        tree = ElementTree.parse(path).getroot()
+        for thing in tree.iter("object"):
+            box = [float(thing.findtext(f"bndbox/{side}", "nan")) for side in ("xmin", "ymin", "xmax", "ymax")]
+            raw.append((tree.findtext("filename"), thing.findtext("name"), *box))
+    assert corners == sorted(raw)
+    assert len(raw) == 1098
