@@ -78,7 +78,9 @@ def rule_on(survey: Survey, wishes: Wishes) -> Ruling:
     conventions, words = [], []
     vocabularies = []
     for number, (source, facts) in enumerate(zip(survey.sources, survey.facts, strict=True)):
-        convention = decide(evidence[number], facts, wishes.bbox_format, source.name)
+        # What a person says of one source must not turn a sound one beside it that declares another.
+        alone = len(survey.sources) == 1
+        convention = decide(evidence[number], facts, wishes.bbox_format, source.name, alone=alone)
         vocabulary = wishes.vocabulary or _own_vocabulary(facts, counts[number])
         codes = wishes.codes or prove_codes(source, facts, counts[number], facts.columns)
         labels: list[str | None] = sorted(counts[number], key=lambda label: (label is not None, label or ""))
