@@ -70,6 +70,7 @@ def tidy(labels: pl.DataFrame, pictures: pl.DataFrame, decided: Decided, carried
     course.then(_confidences(course.rows, decided))
     course.then(_suspected(course.rows))
     course.then(_onto_standing(course.rows))
+    course.bring_along(_onto_standing(course.gone))
     if carried is not None:
         old = _carried_rows(carried)
         about = pl.concat([about, old.select(about.columns)])
@@ -130,6 +131,13 @@ class _Course:
         fine = rows.join(self.rejects.select("n"), on="n", how="anti", maintain_order="left")
         self._hold(rows.join(self.rejects.select("n").unique(), on="n", how="semi", maintain_order="left"))
         self.rows = fine
+
+    def bring_along(self, judged: Judged) -> None:
+        """Take what a rule changed in rows that are held back already; what it would hold back stays as it is."""
+        self.gone = pl.concat(
+            [judged.rows, self.gone.join(judged.rows.select("n"), on="n", how="anti")], how="diagonal_relaxed"
+        )
+        self.changes = pl.concat([self.changes, judged.changes])
 
     def take_in(self, rows: pl.DataFrame) -> None:
         """Let committed rows take part in what follows."""

@@ -1,5 +1,6 @@
 """Copies of a picture become one: the best stands, the others point to it, and their labels go to it."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
+from pipelines import clean
 from pipelines.dataset import Dataset
+from pipelines.logs import run_command
 from pipelines.samples import compose
 from tests.pipelines.test_clean import boxes, run, write
 
@@ -123,3 +126,20 @@ def test_what_is_committed_stands_before_what_is_new(photos: Path, tmp_path: Pat
     assert set(moved["rule"]) == {"duplicate.near"}
     told = json.loads((out / "report" / "summary.json").read_bytes())
     assert told["rules"]["duplicate.near"] == 1
+
+
+def test_what_is_held_on_a_copy_can_be_decided(photos: Path, tmp_path: Path) -> None:
+    """A label of the copy that waits for a person is about the picture that stands."""
+    labels = write(tmp_path / "a.csv", "image,label\nlarge.png,happy\nsmall.jpg,angry/disgust\n")
+    assert run(tmp_path / "out", labels, options=["--images", photos]) == 0
+    assert run_command(clean.main, ["--dataset", str(tmp_path / "out"), "--needs-review", str(tmp_path / "r.csv")]) == 0
+    with (tmp_path / "r.csv").open(encoding="utf-8-sig", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["picture"], row["label"], json.loads(row["candidates"])) == (
+        "large.png",
+        "angry/disgust",
+        ["angry", "disgust"],
+    )
+    assert run_command(clean.main, ["--dataset", str(tmp_path / "out"), "--undo", "duplicate.near", "--no-export"]) == 0
+    held = Dataset(tmp_path / "out").scan("quarantine").collect()
+    assert held["file_name"].to_list() == ["small.jpg"]
