@@ -50,8 +50,8 @@ _UNIT = 1 << 12
 _COSINES = np.rint(
     np.cos(np.pi * np.outer(np.arange(SIDE), (np.arange(_CELLS) + 0.5) / _CELLS)) * _NORM[:, None] * _UNIT
 )
-_SCALES = 2.0 ** ((np.arange(256) - 32) / 8)
-"""What a scale's byte stands for, in gray levels."""
+_SCALES = 2.0 ** ((np.minimum(np.arange(256), 96) - 32) / 8)
+"""What a scale's byte stands for, in gray levels: up to 256, which no picture has."""
 
 
 def fingerprint(rgb: NDArray[np.uint8]) -> bytes | None:

@@ -56,7 +56,7 @@ PARTS = {
         "transforms.batch:TablesCoder.decode",
     ),
     CLEAN: ("transforms.clean:gather", "transforms.clean:clean"),
-    VALIDATE: ("transforms.validate:check", "transforms.validate:hold_back"),
+    VALIDATE: ("transforms.validate:judge", "transforms.validate:hold_back"),
     WRITE: ("transforms.write:parquet_bytes", "transforms.write:write_atomic"),
     PLAN: (
         "pipelines.annotate:_count",
