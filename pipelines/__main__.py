@@ -9,7 +9,8 @@ from schemas.errors import UsageError
 
 JOBS = {
     "annotate": "label pictures: faces, expressions, Parquet and COCO",
-    "export": "write COCO, YOLO, VOC, CSV, JSON lines or a labelled video from a data set",
+    "clean": "clean label files: labels, boxes, duplicates, faults; explain, undo, review",
+    "export": "write COCO, YOLO, VOC, CVAT, Label Studio, CSV, JSON lines or a labelled video",
     "evaluate": "hold a data set's labels against the truth",
     "models": "list, fetch and check the models",
 }

@@ -11,7 +11,17 @@ write     Parquet shards
 
 Beside them: `batch` (the record that carries pixels within one stage), `storage` (bytes, listing, exclusive create),
 `video`, `video_index`, `sampling` and `webp` (frames), `ahead` (a thread that decodes in advance), `models` (numpy in,
-numpy out); the exports (`coco`, `jsonl`, `yolo`, `voc`, `csv_tables`, `film`, with `names`, `folders`, `copies`,
-`drawing`); and `truth` with `pairing`, for evaluation. Nothing is imported here, so that `transforms.models` loads no
-Beam.
+numpy out); the exports (`coco`, `jsonl`, `yolo`, `voc`, `cvat`, `label_studio`, `csv_tables`, `film`, with `names`,
+`folders`, `copies`, `splits`, `drawing`); and `truth` with `pairing`, for evaluation.
+
+Label files are cleaned in another order:
+
+readers   label files -> raw rows, one module a format
+staging   raw rows in parts on disk, by picture; `roster` (who is who), `resolve` (names -> files)
+look      files -> size, content, `fingerprint`; `likeness` and `near` find what shows the same
+tidy      a part -> tables: `labels` (with `vocabularies`, `codes`, `words`, `spelling`), `conventions`, `boxes`, `doubles`,
+          `outliers`, each returning what it `judged`; `second_opinion` where suspects are asked for
+ledger    undo, over `chains` of changes; `decisions` of people, in `review_files`; both by `edits` of tables
+
+Nothing is imported here, so that `transforms.models` loads no Beam.
 """
