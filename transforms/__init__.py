@@ -19,8 +19,8 @@ Label files are cleaned in another order:
 readers   label files -> raw rows, one module a format
 staging   raw rows in parts on disk, by picture; `roster` (who is who), `resolve` (names -> files)
 look      files -> size, content, `fingerprint`; `likeness` and `near` find what shows the same
-tidy      a part -> tables: `labels` (with `vocabularies`, `codes`, `words`, `spelling`), `conventions`, `boxes`, `doubles`,
-          `outliers`, each returning what it `judged`; `second_opinion` where suspects are asked for
+tidy      a part -> tables: `labels` (with `vocabularies`, `codes`, `words`, `spelling`), `conventions`, `boxes`,
+          `doubles`, `outliers`, each returning what it `judged`; `second_opinion` where suspects are asked for
 ledger    undo, over `chains` of changes; `decisions` of people, in `review_files`; both by `edits` of tables
 
 Nothing is imported here, so that `transforms.models` loads no Beam.

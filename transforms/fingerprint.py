@@ -133,7 +133,7 @@ def _packed(scales: NDArray[np.uint8], steps: NDArray[np.int16]) -> NDArray[np.u
     for count, width, _ in _SECTIONS:
         codes = (steps[:, start : start + count] + (_largest(width) + 1)).astype(np.uint8)
         start += count
-        bits.append(np.unpackbits(codes[:, :, None], axis=2)[:, :, 8 - width :].reshape(len(steps), -1))
+        bits.append(np.unpackbits(codes[:, :, None], axis=2)[:, :, 8 - width :].reshape(len(steps), count * width))
     return np.concatenate([scales, np.packbits(np.concatenate(bits, axis=1), axis=1)], axis=1)
 
 
@@ -141,7 +141,7 @@ def _steps(fingerprints: NDArray[np.uint8]) -> NDArray[np.int16]:
     bits = np.unpackbits(fingerprints[:, len(_SECTIONS) :], axis=1)
     steps, start = [], 0
     for count, width, _ in _SECTIONS:
-        section = bits[:, start : start + count * width].reshape(-1, count, width)
+        section = bits[:, start : start + count * width].reshape(len(bits), count, width)
         start += count * width
         codes = np.packbits(section, axis=2)[:, :, 0] >> (8 - width)
         steps.append(codes.astype(np.int16) - (_largest(width) + 1))
