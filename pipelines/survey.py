@@ -10,6 +10,7 @@ committed, so that a run that was killed goes on with the same shards.
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,8 +31,11 @@ from transforms.source import Listing
 from transforms.staging import Staging, part_of, staged, staged_path
 from transforms.storage import printable
 
-PART_BYTES = 5 * 2**20
-"""Bytes of label files a part: about 20,000 pictures and 34,000 labels of a COCO file, 250 MB while two are cleaned."""
+PART_BYTES: dict[str, int] = dict.fromkeys(("csv", "yolo", "parquet"), 5 * 2**18)
+"""Bytes of label files a part, where a label has few: about 40,000 labels, 250 MB while two parts are cleaned."""
+
+PART_BYTES_OF_OTHERS = 5 * 2**20
+"""Those of wordy formats: about 20,000 pictures and 34,000 labels of a COCO file."""
 
 PART_PICTURES = 50_000
 """Pictures of a part."""
@@ -112,8 +116,13 @@ def mark_of(source: Source, home: Path) -> str:
 
 def parts_of(sources: Sequence[Source], pictures: int) -> int:
     """Return into how many parts the inputs are cut."""
-    size = sum(Path(file).stat().st_size for source in sources for file in source.files)
-    return max(1, min(MOST_PARTS, max(-(-size // PART_BYTES), -(-pictures // PART_PICTURES))))
+    parts = sum(_size(source) / PART_BYTES.get(source.form, PART_BYTES_OF_OTHERS) for source in sources)
+    return max(1, min(MOST_PARTS, max(math.ceil(parts), -(-pictures // PART_PICTURES))))
+
+
+def _size(source: Source) -> int:
+    """Return how many bytes of labels a source has; pictures in folders named by label have none."""
+    return 0 if source.form == "folders" else sum(Path(file).stat().st_size for file in source.files)
 
 
 def take_in(survey: Survey, options: Options, stopped: Callable[[], bool]) -> None:

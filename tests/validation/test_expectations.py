@@ -124,7 +124,10 @@ def test_a_box_may_be_known_in_shares_alone() -> None:
     """Where the size of its picture is not: YOLO's label files without the pictures. Doubles are found there too."""
     box = {"bbox_x": None, "bbox_y": None, "bbox_w": None, "bbox_h": None, **SHARES}
     one, near = label(NO_BOX) | box, label(NO_BOX) | box | {"cx": 0.502}
+    whole = one | {"cx": 0.5, "cy": 0.5, "w": 1.0, "h": 1.0}
     for labels, named in (
+        ([whole, label((0, 0, 1, 1))], {}),  # pixels are no shares
+        ([one | {"w": 0.4}, one | {"w": 0.34, "cx": 0.47}], {1: Rule.DUPLICATE_ANNOTATION}),  # one corner, 0.85
         ([one, label(NO_BOX), label((0, 0, 1, 1))], {}),
         ([one, near], {1: Rule.DUPLICATE_ANNOTATION}),
         ([one, near | {"label": "dog"}], dict.fromkeys((0, 1), Rule.LABEL_CONFLICT)),
@@ -251,6 +254,13 @@ def test_a_heap_of_boxes_is_judged_in_seconds() -> None:
     named = found(rows)
     assert time.process_time() - started < 3
     assert {row for _, row, _ in named} == set(range(25_000))
+
+
+def test_a_box_behind_a_heap_is_compared_too() -> None:
+    """The first is much like those of the heap and like the last, which are not much like each other."""
+    first, heap, last = (label((x, y, 100, 100)) for x, y in ((0, 0), (10, 0), (0, 10)))
+    rows = cleaned_tables(picture("a.jpg", *[heap] * 200), picture("b.jpg", first, *[heap] * 200, last))
+    assert {row for _, row, _ in found(rows)} == set(range(402)) - {0, 200}
 
 
 def test_the_labels_of_a_classifier_are_not_the_vocabulary() -> None:
