@@ -25,6 +25,7 @@ from transforms.models.runtime import resolve_device
 from transforms.rows import failure_rows
 from transforms.validate import Validate
 from transforms.write import Write
+from validation.terms import annotated
 
 SHARD_ITEMS = 50_000
 """Items of a shard: with a face or two a picture this fills one row group of the size that readers like best."""
@@ -158,7 +159,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, settings: Settings) -> None:
         (inferred.rows, failures)
         | "Rows" >> beam.Flatten()
         | "Clean" >> Clean(settings.known)
-        | "Validate" >> Validate(chosen.vocabulary)
+        | "Validate" >> Validate(annotated(chosen.vocabulary))
         | "Write" >> Write(settings.root, plan.epoch, wanted_tables(chosen.crops), settings.metadata)
     )
 

@@ -11,7 +11,7 @@ from transforms.clock import clocked
 from transforms.rules import hold_back
 from validation.own import Own, judge_own
 from validation.suites import judge
-from validation.terms import Terms, annotated
+from validation.terms import Terms
 
 Judged = tuple[int, Tables, list[dict[str, Any]]]
 """A shard's number, its tables, and what each suite said of them."""
@@ -32,16 +32,12 @@ def judge_shard(numbered: tuple[int, Tables], terms: Terms, own: Own | None = No
 
 @dataclass
 class Validate(beam.PTransform):
-    """Hold shards to the expectations of `terms`, and to a person's own.
+    """Hold shards to the expectations of `terms`, and to a person's own."""
 
-    The labels of a classifier stand for the terms of `pipelines.annotate`.
-    """
-
-    terms: Terms | tuple[str, ...]
+    terms: Terms
     own: Own | None = None
 
     def expand(self, shards: PCollection[tuple[int, Tables]]) -> PCollection[Judged]:
         """Return the shards, failing rows moved to their quarantine, each with what the suites said of it."""
-        terms = self.terms if isinstance(self.terms, Terms) else annotated(self.terms)
-        judge = beam.Map(judge_shard, terms, self.own)
+        judge = beam.Map(judge_shard, self.terms, self.own)
         return shards | "Check expectations" >> judge.with_output_types(Judged)
