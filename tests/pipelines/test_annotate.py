@@ -222,7 +222,7 @@ def test_another_configuration_is_refused_with_its_difference(
         (["--inptu", "x"], "did you mean --input"),
         (["--detect-siz", "640"], "--detect-siz"),  # abbreviations are not taken
         (["--detector", "haar"], "expected one of"),
-        (["--duplicates", "near"], "invalid choice"),
+        (["--duplicates", "some"], "invalid choice"),
         (["--detect-size", "huge"], "whole number"),
         (["--max-failure-rate", "2"], "from 0 to 1"),
         (["--input", "s3://bucket/photos"], "s3://"),
