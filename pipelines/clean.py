@@ -303,7 +303,7 @@ def _survey(
         if near:
             steps.list_pictures(survey, list_inputs(near, exclude=options.output), roots)
         steps.require_rows(survey)
-        sights = list(steps.enrol(survey, expected=bool(options.images), whole=bool(options.images)))
+        sights = list(steps.enrol(survey, roots, expected=bool(options.images), whole=bool(options.images)))
     if sights and not stop_requested():
         run_pipeline(
             partial(

@@ -53,6 +53,15 @@ class Roots:
         root, inner = self.places[named, folder]
         return root, f"{inner}/{base}" if inner else base
 
+    def find(self, folder: str) -> tuple[int, str]:
+        """Return the number of the root that a folder is in, and its path in it; -1 where it is in none."""
+        path = os.path.realpath(folder)
+        for part in _upwards(path):
+            if _mark(part) in self.at:
+                inner = os.path.relpath(path, part)
+                return self.at[_mark(part)].number, "" if inner == "." else inner.replace(os.sep, "/")
+        return -1, ""
+
     def former(self, root: Root) -> list[Root]:
         """Return roots that stood at the same place relative to the data set: `root` before both were moved."""
         return [other for other in self.known if other.marks[1] == root.marks[1] and other is not root]

@@ -172,17 +172,18 @@ def _chunks(rows: Iterator[tuple[object, ...]], size: int) -> Iterator[list[tupl
         yield held
 
 
-def enrol(survey: Survey, *, expected: bool, whole: bool) -> Iterator[Sights]:
+def enrol(survey: Survey, roots: Roots, *, expected: bool, whole: bool) -> Iterator[Sights]:
     """Find out for each part which pictures its rows speak of, and yield those that must be looked at.
 
     `expected` says that every picture should be at hand, `whole` that files of which nothing is said count too.
     """
     marks = [mark_of(source, survey.home) for source in survey.sources]
+    places = [roots.find(source.where) for source in survey.sources]
     for part in range(survey.parts):
         raw = staged(survey.folder, "raw", part, STAGED).filter(~pl.col("source").is_in(survey.broken))
         files = staged(survey.folder, "files", part, FILES)
         staged_path(survey.folder, "raw", part).unlink(missing_ok=True)
-        pictures, labels = roster(raw, files, marks, expected=expected, whole=whole)
+        pictures, labels = roster(raw, files, marks, expected=expected, whole=whole, homes=places)
         undoubted = [pl.lit(None, kind).alias(name) for name, kind in _LABELS.items() if name not in labels.columns]
         labels = labels.with_columns(undoubted)
         undoubted = [pl.lit(None, kind).alias(name) for name, kind in _LABELS.items() if name not in labels.columns]

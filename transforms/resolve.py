@@ -22,18 +22,20 @@ class Match:
 class Files:
     """The names of pictures, relative to their roots with slashes forward, to look names up in."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], roots: Sequence[int] | None = None) -> None:
+        """`roots` are the numbers of the roots that the names are relative to; they tell whose files they are."""
+        self._roots = roots
         self._parts = [_parts(name) for name in names]
         self._names = names
         self._by_stem: dict[str, list[int]] = defaultdict(list)
         for number, name in enumerate(names):
             self._by_stem[stem(name)].append(number)
 
-    def find(self, told: str) -> Match:
-        """Return the file that `told` means.
+    def find(self, told: str, home: tuple[int, str] | None = None) -> Match:
+        """Return the file that `told` means; `home` is where the label file is: a root, and the folder in it.
 
-        Of the files of its stem, those count whose path shares most folders with it from the end; among these one that
-        is spelt alike to the letter, extension included, counts before others. Two that count alike are no match.
+        Of the files of its stem, one that is spelt alike to the letter, extension included, counts before others, then
+        one at home, then that whose path shares most folders with it from the end. Two that count alike are no match.
         """
         candidates = self._by_stem.get(stem(told), [])
         if not candidates and "%" in told:
@@ -42,21 +44,28 @@ class Files:
         if not candidates:
             return Match(None, "no picture of this name is there")
         wanted = _parts(told)
-        ranked = sorted(candidates, key=lambda number: self._likeness(number, wanted), reverse=True)
-        best = self._likeness(ranked[0], wanted)
-        alike = [number for number in ranked if self._likeness(number, wanted) == best]
+        fits = {number: self._likeness(number, wanted, home) for number in candidates}
+        best = max(fits.values())
+        alike = [number for number, fit in fits.items() if fit == best]
         if len(alike) > 1:
             listed = ", ".join(self._names[number] for number in alike[:MOST_TOLD])
             return Match(None, f"{len(alike)} pictures fit this name: {listed}")
-        return Match(ranked[0], "")
+        return Match(alike[0], "")
 
-    def _likeness(self, number: int, wanted: tuple[str, ...]) -> tuple[bool, bool, int, bool]:
-        """Return how well a file fits: the base name to the letter, but for case, folders shared, the whole name."""
+    def _is_at(self, number: int, home: tuple[int, str]) -> bool:
+        root, folder = home
+        inside = not folder or self._names[number].startswith(f"{folder}/")
+        return self._roots is not None and self._roots[number] == root and inside
+
+    def _likeness(
+        self, number: int, wanted: tuple[str, ...], home: tuple[int, str] | None
+    ) -> tuple[bool, bool, bool, int, bool]:
+        """Return how well a file fits: base name to the letter, but for case, at home, folders shared, whole name."""
         own = self._parts[number]
         exact = own[-1] == wanted[-1]
         folded = own[-1].casefold() == wanted[-1].casefold()
-        shared = _shared(own[:-1], wanted[:-1])
-        return exact, folded, shared, own == wanted
+        at_home = home is not None and self._is_at(number, home)
+        return exact, folded, at_home, _shared(own[:-1], wanted[:-1]), own == wanted
 
 
 def unify(names: Iterable[str]) -> dict[str, str]:

@@ -47,16 +47,24 @@ _HASHED = [name for name in RAW if name not in ("file", "row", "picture")]
 
 
 def roster(
-    raw: pl.DataFrame, files: pl.DataFrame, sources: Sequence[str], *, expected: bool, whole: bool
+    raw: pl.DataFrame,
+    files: pl.DataFrame,
+    sources: Sequence[str],
+    *,
+    expected: bool,
+    whole: bool,
+    homes: Sequence[tuple[int, str]] = (),
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return PICTURES in the order in which they are first spoken of, and the label rows with their `picture`.
 
     `sources` are the names of sources by number. `expected` says that every picture should be at hand, `whole` that
-    the files are all to be listed, also those of which nothing is said; these come last.
+    the files are all to be listed, also those of which nothing is said; these come last. `homes` are where the sources
+    themselves are: the number of a root, and the folder in it.
     """
-    named = raw.select("picture").unique(maintain_order=True)["picture"]
-    known = _match(named, files, expected)
-    rows = raw.with_columns(_hash=_row_hashes(raw)).join(known, on="picture", how="left", maintain_order="left")
+    named = raw.select("picture", "source").unique(maintain_order=True)
+    known = _match(named, files, homes, expected)
+    own = ["picture", "source"]
+    rows = raw.with_columns(_hash=_row_hashes(raw)).join(known, on=own, how="left", maintain_order="left")
     keys = ["at", "name", "frame"]
     said = rows.group_by([*keys, "source"], maintain_order=True).agg(pl.col("_hash").sum())
     inputs = said.with_columns(
@@ -87,22 +95,25 @@ def roster(
     return pictures, labels.select("picture", *LABELS)
 
 
-def _match(named: pl.Series, files: pl.DataFrame, expected: bool) -> pl.DataFrame:
-    """Return for each name of a picture its file's number, the name that is kept, and why there is no file."""
-    names = named.to_list()
+def _match(named: pl.DataFrame, files: pl.DataFrame, homes: Sequence[tuple[int, str]], expected: bool) -> pl.DataFrame:
+    """Return for each source's name of a picture its file's number, the name that is kept, and why there is no file."""
+    names = named["picture"].to_list()
     if files.height:
-        index = Files(files["file_name"].to_list())
-        found = [index.find(name) for name in names]
+        index = Files(files["file_name"].to_list(), files["root"].to_list())
+        sources = named["source"].to_list()
+        found = [
+            index.find(name, homes[source] if homes else None) for name, source in zip(names, sources, strict=True)
+        ]
     else:
         found = [Match(None, "no picture of this name is there")] * len(names)
-    kept = named
-    if any(match.file is None for match in found) and not _all_extended(named):
+    kept = named["picture"]
+    if any(match.file is None for match in found) and not _all_extended(kept):
         same = unify(name for name, match in zip(names, found, strict=True) if match.file is None)
         kept = pl.Series([same.get(name, name) for name in names], dtype=pl.String)
     numbers = pl.Series([match.file for match in found], dtype=pl.UInt32)
     why = [match.why if match.file is None and expected else None for match in found]
     own = files["file_name"].gather(numbers).fill_null(kept) if files.height else kept
-    return pl.DataFrame({"picture": named, "at": numbers, "name": own, "why": pl.Series(why, dtype=pl.String)})
+    return named.with_columns(at=numbers, name=own, why=pl.Series(why, dtype=pl.String))
 
 
 def _all_extended(named: pl.Series) -> bool:

@@ -305,3 +305,13 @@ def test_undoing_everything_restores_the_labels(annotations: Path, tmp_path: Pat
             raw.append((tree.findtext("filename"), thing.findtext("name"), *box))
     assert corners == sorted(raw)
     assert len(raw) == 1098
+
+
+def test_two_inputs_with_pictures_of_one_name_meet(annotations: Path, tmp_path: Path) -> None:
+    """VOC means its own `train_001.jpg`, YOLO its own; the files are equal, so the labels become one set."""
+    folder = annotations / "datumaro" / "roboflow_dataset"
+    assert run(tmp_path / "out", folder / "voc", folder / "yolo", options=["--vocabulary", "from-source"]) == 0
+    assert run(tmp_path / "voc", folder / "voc", options=["--vocabulary", "from-source"]) == 0
+    assert [row[1:] for row in boxes(tmp_path / "out")] == [row[1:] for row in boxes(tmp_path / "voc")]
+    assert rules(tmp_path / "out")["duplicate.exact"] == 5
+    assert rules(tmp_path / "out")["duplicate.annotation"] == 4

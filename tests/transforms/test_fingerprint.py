@@ -15,7 +15,6 @@ from transforms import fingerprint as module
 from transforms.fingerprint import (
     FINGERPRINT_BYTES,
     FREQUENCIES,
-    MIN_SIDE_PX,
     U,
     V,
     fingerprint,
@@ -99,7 +98,7 @@ FLAT = {
     "film grain": np.random.default_rng(1).integers(100, 104, (400, 600, 3)).astype(np.uint8),
     "a gradient": np.repeat(np.linspace(20, 60, 300).astype(np.uint8)[None, :, None], 200, 0).repeat(3, 2),
     "a fine pattern": np.indices((640, 640)).sum(0)[:, :, None].repeat(3, 2).astype(np.uint8) % 2 * 255,
-    "tiny": scene(MIN_SIDE_PX - 1, 300),
+    "tiny": scene()[:15] * 7,
 }
 
 
@@ -111,7 +110,7 @@ def test_what_shows_next_to_nothing_has_no_fingerprint(what: str) -> None:
 
 def test_a_picture_of_the_least_size_has_one() -> None:
     """A limit is a limit on both sides."""
-    assert fingerprint(scene()[:MIN_SIDE_PX] * 7) is not None
+    assert fingerprint(scene()[:16] * 7) is not None
 
 
 def test_brightness_moves_the_scales_alone(shared: Path) -> None:

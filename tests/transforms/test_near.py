@@ -119,6 +119,18 @@ def test_search_finds_what_looking_at_every_pair_finds(seed: int) -> None:
     assert sorted(index.search(asked.tobytes())) == [place for place in hinted if apart[place] <= 1]
 
 
+def test_own_hashes_that_are_far_apart_are_passed_over(different: dict[str, Pixels], originals: Bytes) -> None:
+    """One pass over them leaves few whose windows are looked at; a crop may be cut too far for it."""
+    index = Index.of(originals)
+    crops = fingerprints(*(cropped(rgb, 0.085, 0.085, 0.085, 0.085) for rgb in different.values()))
+    apart = np.bitwise_count(near._hashes(originals)[:, 0] ^ near._hashes(crops)[:, 0])
+    hinted = np.array([suggested(one, other) for one, other in zip(originals, crops, strict=True)])
+    found = [place in index.suggested(one[None]) for place, one in enumerate(crops)]
+    assert hinted.tolist() == found
+    assert 0.5 < hinted.mean() < 1
+    assert apart[~hinted].max() in range(21, 30)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32))
 def test_many_at_once_find_what_each_finds_alone(seed: int) -> None:

@@ -43,6 +43,13 @@ def test_what_fits_none_or_several_means_none(told: str, why: str) -> None:
     assert why in match.why
 
 
+def test_of_several_the_one_beside_the_labels_is_meant() -> None:
+    """Two inputs may each have a picture of this name; a label file elsewhere means the one that it spells whole."""
+    files = Files(["a.jpg", "x/a.jpg", "y/a.jpg"], [0, 1, 1])
+    homes = ((0, ""), (1, "x"), (1, ""), (2, ""), None)
+    assert [files.find("a.jpg", home).file for home in homes] == [0, 1, None, 0, 0]
+
+
 def test_names_without_extension_are_those_with_one() -> None:
     """YOLO says `a`, VOC says `a.jpg`; two candidates, or another folder, leave it as it is."""
     assert unify(["a", "a.jpg", "b", "b.jpg", "b.png", "x/a", "v1.5"]) == {
