@@ -184,14 +184,15 @@ class Index:
     def suggested(self, asked: _Bytes) -> _Places:
         """Return the positions that the hashes suggest for one fingerprint, (1, `FINGERPRINT_BYTES`), ascending."""
         hashes = _hashes(asked)[0]
-        found = [np.empty(0, np.int64)]
+        places, left = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
         for start in range(0, len(self), _CACHED):
             own = self.own[start : start + _CACHED]
             near = np.flatnonzero(np.bitwise_count(own ^ hashes[0]) <= _MAX_BITS_UNCROPPED)
             for differing in (own[near, None] ^ hashes, self.cropped[start + near] ^ hashes[0]):
                 few = np.flatnonzero(np.bitwise_count(differing) <= _MAX_BITS)
-                found.append(start + near[few[_share_word(differing.ravel()[few])] // differing.shape[1]])
-        return np.unique(np.concatenate(found))
+                places.append(start + near[few // differing.shape[1]])
+                left.append(differing.ravel()[few])
+        return np.unique(np.concatenate(places)[_share_word(np.concatenate(left))])
 
 
 _CACHED = 1 << 15
