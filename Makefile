@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install install-test demo test check format bench bench-peers bench-gpu soak clean
+.PHONY: help install install-test demo test check format bench bench-peers bench-gpu soak kafka kafka-stop clean
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,5 +59,11 @@ bench-gpu: ## measure the models on this machine's GPU (needs numpy, OpenCV and 
 soak: install-test ## kill tests in full
 	$(BIN)/python -m tests.soak.kills
 
-clean: ## remove what the commands above made, .venv included
-	rm -rf .venv .venv-peers build *.egg-info labelstream-demo
+kafka: ## start a Kafka broker on localhost:9092 (Java 17, Maven; data in .kafka/)
+	@$(PYTHON) deploy/kafka/broker.py start --topics frames:2,labels:2
+
+kafka-stop: ## stop it
+	@$(PYTHON) deploy/kafka/broker.py stop
+
+clean: kafka-stop ## remove what the commands above made, .venv included
+	rm -rf .venv .venv-peers .kafka build *.egg-info labelstream-demo

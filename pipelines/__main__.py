@@ -10,8 +10,10 @@ from schemas.errors import UsageError
 JOBS = {
     "annotate": "label pictures: faces, expressions, Parquet and COCO",
     "clean": "clean label files: labels, boxes, duplicates, faults; explain, undo, review",
+    "produce": "feed a Kafka topic: pictures, frames of videos, cameras; bring dead letters back",
     "export": "write COCO, YOLO, VOC, CVAT, Label Studio, CSV, JSON lines or a labelled video",
     "evaluate": "hold a data set's labels against the truth",
+    "compact": "make few large files of the many small ones of a data set that is fed for long",
     "models": "list, fetch and check the models",
 }
 

@@ -7,30 +7,25 @@ only what is new is done.
 import argparse
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines import options as shared
 from pipelines.logs import configure, log, run_command
-from pipelines.memory import give_back, share_heaps
+from pipelines.memory import share_heaps
 from pipelines.recipe import effective, with_recipe
 from pipelines.requirements import require_output, require_runner, version
 from schemas.errors import UsageError
-from schemas.vocabulary import label_order
+from transforms.kafka.address import is_kafka
 
 if TYPE_CHECKING:
-    from pipelines.configuration import Configuration, ModelChoice
+    from pipelines.configuration import Configuration
     from pipelines.dataset import Dataset
-    from pipelines.epochs import Identity
-    from pipelines.planning import Plan
     from pipelines.summary import Run
-    from transforms.models.classifiers import Classifier
-    from transforms.models.detectors import Detector
     from transforms.source import Listing
 
 EPILOG = """\
@@ -41,6 +36,7 @@ examples:
   python -m pipelines.annotate --input crops/ --detector none --classifier mini-xception --output fer/
   python -m pipelines.annotate --input photos/ --output out/ --retry-failed
   python -m pipelines.annotate --recipe run.toml --limit 100 --dry-run
+  python -m pipelines.annotate --input kafka://localhost:9092/frames --output out/ --results kafka://localhost:9092/labels
 
 exit codes: 0 done; 1 every new item failed, more failed than --max-failure-rate allows, or the run could not go on;
 2 misuse. What is committed is never harmed: run the same command again to go on.
@@ -144,6 +140,54 @@ def parser() -> shared.Parser:
         help="one COCO category for each expression, or one category `face`",
     )
     shared.add_shared(rows, "no-export")
+    topics = made.add_argument_group("topics of Kafka (with --input kafka://host:port/topic[,topic or pattern])")
+    topics.add_argument("--results", metavar="KAFKA", help="send a record of every item to kafka://host:port/topic")
+    topics.add_argument(
+        "--dead-letter", metavar="KAFKA", help="send messages that failed to kafka://host:port/topic, with the reason"
+    )
+    topics.add_argument(
+        "--from",
+        dest="beginning",
+        type=shared.beginning,
+        metavar="WHERE",
+        help="where a new data set begins: earliest (the default), latest, or a time as 2026-01-31T12:00:00Z",
+    )
+    topics.add_argument(
+        "--until-caught-up",
+        action="store_true",
+        help="end when all is done that was there at the start; without this the run goes on until it is stopped",
+    )
+    topics.add_argument(
+        "--epoch-seconds",
+        type=shared.seconds,
+        default=5.0,
+        metavar="S",
+        help="commit what has arrived about so long after its first message",
+    )
+    topics.add_argument(
+        "--epoch-bytes",
+        type=shared.whole(1),
+        default=128 * 2**20,
+        metavar="N",
+        help="bytes of messages that are held and committed together at most",
+    )
+    topics.add_argument(
+        "--allow-uri",
+        action="append",
+        default=[],
+        metavar="ROOT",
+        help="a folder or bucket in which messages may name files; repeatable. Without it none is looked at",
+    )
+    topics.add_argument(
+        "--kafka-config",
+        metavar="FILE",
+        help="security.protocol, sasl.username, ... one a line (default: the file that LABELSTREAM_KAFKA_CONFIG names)",
+    )
+    topics.add_argument(
+        "--take-over",
+        action="store_true",
+        help="shut out a run that hangs, or whose machine is gone, and go on in its place",
+    )
     run = made.add_argument_group("the run")
     run.add_argument("--retry-failed", action="store_true", help="also do again what failed before")
     run.add_argument(
@@ -177,6 +221,10 @@ def main(argv: Sequence[str]) -> int:
     inputs = options.input or [_samples()]
     output = Path(options.output)
     require_output(output)
+    if any(map(is_kafka, inputs)):
+        from pipelines import continuous
+
+        return continuous.main(options, beam_arguments, inputs, effective(arguments, options, beam_arguments), started)
     if options.dry_run:
         return _dry_run(options, inputs, output)
     recipe = effective(arguments, options, beam_arguments)
@@ -197,7 +245,7 @@ def _samples() -> str:
 
 def _dry_run(options: argparse.Namespace, inputs: list[str], output: Path) -> int:
     """Tell what a run would do. Wrong options, missing weights and a missing device are errors here as there."""
-    from pipelines import dry_run, epochs
+    from pipelines import dry_run, epochs, labelling
     from pipelines.configuration import require_same
     from pipelines.planning import Planner
     from transforms.source import list_inputs
@@ -207,7 +255,7 @@ def _dry_run(options: argparse.Namespace, inputs: list[str], output: Path) -> in
         before = epochs.standing_configuration(dataset)
         if before is None:
             _require_files(listing, inputs)
-        configuration, _, models = _configure(options, None if options.new_configuration else before)
+        configuration, _, models = labelling.configured(options, None if options.new_configuration else before)
         if not options.new_configuration:
             require_same(before, configuration.told(), str(output))
         planner = Planner(
@@ -226,7 +274,7 @@ def _annotate(
     recipe: bytes,
     started: float,
 ) -> int:
-    from pipelines import epochs
+    from pipelines import epochs, labelling
     from pipelines.configuration import require_same
     from pipelines.dataset import Dataset, is_dataset
     from pipelines.planning import Planner, take_up
@@ -241,7 +289,7 @@ def _annotate(
     if not is_dataset(output):
         _require_files(listing, inputs)
     before = epochs.standing_configuration(Dataset(output)) if is_dataset(output) else None
-    configuration, models, _ = _configure(options, None if options.new_configuration else before)
+    configuration, models, _ = labelling.configured(options, None if options.new_configuration else before)
     identity = epochs.Identity(version(), tuple(models["classifier"]["labels"]), models, configuration.hash)
     now = configuration.told()
     with epochs.one_writer(output):
@@ -262,10 +310,10 @@ def _annotate(
             retry_failed=options.retry_failed,
             limit=options.limit,
         )
-        run_plan = _runner(options, beam_arguments, dataset, configuration, identity)
+        run_plan = labelling.runner(options, beam_arguments, dataset, configuration, identity)
         run = Run(started)
         count = partial(_count, inputs, output)
-        with epochs.stop_on_signals(), Progress(count, lambda: planner.more_items) as progress:
+        with stopping.stop_on_signals(), Progress(count, lambda: planner.more_items) as progress:
             unfinished = take_up(dataset, planner)
             for manifest in epochs.run_epochs(dataset, planner, run_plan, identity, progress.draw, unfinished):
                 run.add(manifest)
@@ -290,139 +338,6 @@ def _require_files(listing: "Listing", inputs: list[str]) -> None:
         skipped = f" ({listing.skipped} hidden or text files were skipped)" if listing.skipped else ""
         raise UsageError(f"No input found: {', '.join(inputs)} holds no picture{skipped}")
     listing.files = chain([first], listing.files)
-
-
-def _configure(
-    options: argparse.Namespace, before: dict[str, Any] | None
-) -> tuple["Configuration", dict[str, Any], tuple["Detector", "Classifier"]]:
-    """Return the configuration, the models as a manifest tells them, and the models, loaded and checked."""
-    from pipelines.configuration import Configuration
-    from transforms.models.registry import default_detector, shared_classifier, shared_detector, shared_landmarker
-    from transforms.models.runtime import resolve_device
-    from transforms.sampling import ALL, KEYFRAMES
-    from validation.suites import VERSION
-
-    if options.detector is None:
-        options.detector = before["detector"]["name"] if before else default_detector()
-        if options.detector != "yunet":
-            log.warning(
-                "detector %s: %s",
-                options.detector,
-                "as this data set was begun" if before else "yunet's weights cannot be had here",
-            )
-    device = resolve_device(options.device)
-    detector = shared_detector(
-        options.detector, device, detect_size=options.detect_size, threshold=options.detect_threshold
-    )
-    classifier = shared_classifier(options.classifier, device, tta=options.tta)
-    landmarks = _landmarks(options.landmarks)
-    if landmarks:
-        shared_landmarker(landmarks, device)
-    log.info("detector %s, classifier %s, on %s", options.detector, options.classifier, device.name)
-    configuration = Configuration(
-        detector=_chosen(options.detector),
-        classifier=_chosen(options.classifier),
-        landmarks=_chosen(landmarks) if landmarks else None,
-        frames=KEYFRAMES if options.keyframes else str(options.fps or ALL),
-        tta=options.tta,
-        detect_size=options.detect_size,
-        detect_threshold=options.detect_threshold,
-        min_face=options.min_face,
-        max_pixels=options.max_pixels,
-        max_bytes=options.max_bytes,
-        duplicates=options.duplicates,
-        crops=options.crops,
-        vocabulary=label_order(tuple(classifier.labels)),
-        expectations=VERSION,
-    )
-    models: dict[str, Any] = {
-        "detector": {"name": configuration.detector.name, "sha256": detector.sha256},
-        "classifier": {
-            "name": configuration.classifier.name,
-            "sha256": classifier.sha256,
-            "labels": list(classifier.labels),
-        },
-    }
-    if configuration.landmarks:
-        models["landmarks"] = {"name": configuration.landmarks.name, "sha256": configuration.landmarks.sha256}
-    return configuration, models, (detector, classifier)
-
-
-def _landmarks(option: str) -> str | None:
-    """Return the name or path of the landmarks' record, None for the detector's own five."""
-    if option not in ("5", "68") and not option.endswith(".toml"):
-        raise UsageError(f"--landmarks {option}: expected 5, 68 or the path of a .toml record")
-    return {"5": None, "68": "landmarks68"}.get(option, option)
-
-
-def _chosen(name_or_path: str) -> "ModelChoice":
-    from pipelines.configuration import ModelChoice
-    from transforms.models.record import load_record
-
-    record = load_record(name_or_path)
-    return ModelChoice(record.name, record.sha256, record.contract_sha256)
-
-
-def _runner(
-    options: argparse.Namespace,
-    beam_arguments: list[str],
-    dataset: "Dataset",
-    configuration: "Configuration",
-    identity: "Identity",
-) -> Callable[["Plan"], None]:
-    """Return the function that runs one plan. Beam is imported when the first plan needs it."""
-    import pandas  # noqa: F401  Beam and Great Expectations would import it at once, and one see half of it
-
-    from pipelines.known import KnownPictures
-    from schemas.reasons import Duplicates
-    from validation.suites import warm_up
-
-    # Great Expectations takes two seconds to import: beside the first pictures, not after them.
-    threading.Thread(target=warm_up, daemon=True).start()
-
-    known = KnownPictures(dataset) if configuration.duplicates == Duplicates.NEAR else None
-    ran = False
-
-    def run(plan: "Plan") -> None:
-        nonlocal ran
-        from pipelines.flow import CPU_BATCHES, GPU_BATCHES, Settings, build
-        from pipelines.runners import pipeline_options, run_pipeline
-        from transforms.decode import CPU_ROOM, GPU_ROOM
-        from transforms.models.runtime import resolve_device
-
-        configure(options.log_format)  # importing Beam may have installed a handler of its own
-        if ran:
-            give_back()
-        ran = True
-        on_cpu = resolve_device(options.device).name == "cpu"
-        settings = Settings(
-            root=str(options.output),
-            device=options.device,
-            detector=options.detector,
-            classifier=options.classifier,
-            landmarks=_landmarks(options.landmarks),
-            configuration=configuration,
-            labels=identity.labels,
-            batch=CPU_BATCHES if on_cpu else GPU_BATCHES,
-            room=CPU_ROOM if on_cpu else GPU_ROOM,
-            known=known.write(plan) if known else None,
-            metadata={
-                "version": identity.version,
-                "configuration_hash": identity.configuration_hash,
-                "models": identity.models,
-                "labels": list(configuration.vocabulary),
-                "coordinates": "absolute pixels after EXIF orientation, origin top-left; cx, cy, w, h in 0..1",
-            },
-        )
-        run_pipeline(
-            partial(build, plan=plan, settings=settings),
-            f"epoch {plan.epoch}",
-            settings.root,
-            options.runner,
-            pipeline_options(options.runner, beam_arguments),
-        )
-
-    return run
 
 
 def _finish(

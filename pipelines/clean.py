@@ -163,17 +163,18 @@ def main(argv: Sequence[str]) -> int:
 
 def _revisit(options: argparse.Namespace, started: float) -> int:
     """Explain, undo, write or read decisions of a data set that is there."""
-    from pipelines import epochs, review
+    from pipelines import review
     from pipelines.dataset import Dataset
     from pipelines.export import export_all
     from pipelines.report import write_report
     from pipelines.summary import Run, summarise, write_summary
+    from transforms.stopping import stop_on_signals
 
     if options.input or options.images:
         raise UsageError("--dataset is about what was cleaned before: leave --input and --images out")
     dataset = Dataset(options.dataset)
     changed = False
-    with epochs.stop_on_signals():
+    with stop_on_signals():
         if options.explain:
             lines = review.explain(dataset, options.explain)
         elif options.needs_review:
@@ -213,7 +214,7 @@ def _clean(options: argparse.Namespace, beam_arguments: list[str], started: floa
         log.warning("passed over: %s (%s)", name, why)
     if not options.new_configuration and is_dataset(output):
         require_same(epochs.standing_configuration(Dataset(output)), configuration.told(), str(output))
-    with epochs.one_writer(output), epochs.stop_on_signals():
+    with epochs.one_writer(output), stopping.stop_on_signals():
         dataset = Dataset(output)
         dataset.verify()
         epochs.forget_plan(dataset)  # what it covered was never visible, and is surveyed anew

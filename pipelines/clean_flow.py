@@ -9,6 +9,7 @@ import apache_beam as beam
 
 from pipelines.cleaning import CleanPlan, read_carried
 from pipelines.survey import Survey
+from schemas.layout import shard_number
 from schemas.tables import TABLES, Tables
 from transforms.clock import clocked
 from transforms.tidy import Decided, tidy
@@ -45,11 +46,12 @@ def tidy_part(numbered: tuple[int, int], settings: Settings) -> tuple[int, Table
 
 def build(pipeline: beam.Pipeline, plan: CleanPlan, settings: Settings) -> None:
     """Join the steps of one epoch: the parts that `plan` covers go in, Parquet shards come out."""
+    parts = [(shard_number(plan.epoch, number), part) for number, part in enumerate(plan.parts)]
     (
         pipeline
-        | "Plan" >> beam.Create(list(enumerate(plan.parts)), reshuffle=False)
+        | "Plan" >> beam.Create(parts, reshuffle=False)
         | "Spread over workers" >> beam.Reshuffle().with_output_types(tuple[int, int])
         | "Clean" >> beam.Map(tidy_part, settings).with_output_types(tuple[int, Tables])
         | "Validate" >> Validate(settings.terms, settings.own)
-        | "Write" >> Write(settings.root, plan.epoch, TABLES, settings.metadata)
+        | "Write" >> Write(settings.root, TABLES, settings.metadata)
     )

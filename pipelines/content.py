@@ -59,7 +59,7 @@ class Content:
     def categories(self) -> tuple[str, ...]:
         """The labels in the order of their ids: as the manifests declare them, then others that there are."""
         manifests = self.dataset.manifests
-        declared = [name for manifest in manifests for name in manifest.told.get("categories", self.expressions)]
+        declared = [name for told in self.dataset.history for name in told.get("categories", self.expressions)]
         found = self.dataset.scan("annotations").select(pl.col("label").unique()).collect()["label"]
         return tuple(dict.fromkeys((*(declared if manifests else self.expressions), *sorted(found.drop_nulls()))))
 
@@ -88,8 +88,7 @@ class Content:
     @property
     def _is_ours(self) -> bool:
         """Whether any of it was labelled by models."""
-        manifests = self.dataset.manifests
-        return not manifests or any("categories" not in manifest.told for manifest in manifests)
+        return not self.dataset.manifests or any("categories" not in told for told in self.dataset.history)
 
     def _has(self, *columns: str) -> bool:
         return self._holds(pl.any_horizontal(pl.col(name).is_not_null() for name in columns))

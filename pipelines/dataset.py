@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -18,14 +18,34 @@ import pyarrow.parquet as pq
 from schemas.errors import RunError, UsageError
 from schemas.layout import MANIFESTS
 from schemas.tables import CROPS, TABLES, schema
+from transforms.manifests import read_standing
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """One commit. `told` is its JSON: tables' files, counts, what it supersedes, the configuration."""
+    """One commit, or several that were folded into one. `epoch` is the last.
+
+    `told` is its JSON: tables' files, counts, what it supersedes, the configuration; of several that of the last, with
+    what adds up added up.
+    """
 
     epoch: int
     told: Mapping[str, Any]
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether it stands for several commits, without the rows that were taken back by then."""
+        return "folded" in self.told
+
+    @property
+    def first(self) -> int:
+        """The first epoch that it covers."""
+        return int(self.told["folded"]["first"]) if self.is_folded else self.epoch
+
+    @property
+    def history(self) -> Sequence[Mapping[str, Any]]:
+        """What its commits said of the code that made them (version, models, labels ...), each kind once."""
+        return self.told["folded"]["history"] if self.is_folded else (self.told,)
 
     def paths(self, table: str) -> list[str]:
         """Return the table's files, relative to the data set."""
@@ -72,13 +92,27 @@ class Dataset:
     @cached_property
     def manifests(self) -> list[Manifest]:
         """The commits in order."""
-        folder = self.path / MANIFESTS
-        names = sorted(folder.glob("[0-9]*.json")) if folder.is_dir() else []
-        return [Manifest(int(name.stem), read_json(name)) for name in names]
+        return [Manifest(epoch, told) for epoch, told in read_standing(self.path, read_json)]
+
+    @property
+    def history(self) -> Iterator[Mapping[str, Any]]:
+        """What the commits said of the code that made them, in order; each kind at least once."""
+        return (told for manifest in self.manifests for told in manifest.history)
+
+    def refresh(self) -> None:
+        """Take in what was committed and folded by others since this reader was opened."""
+        for known in ("manifests", "taken_back"):
+            self.__dict__.pop(known, None)
 
     def add(self, manifest: Manifest) -> None:
         """Take in a commit that was made after this reader was opened."""
         self.manifests.append(manifest)
+        self.__dict__.pop("taken_back", None)
+
+    def fold(self, manifest: Manifest) -> None:
+        """Take in a manifest that stands for several of those at hand from now on."""
+        at = [number for number, one in enumerate(self.manifests) if manifest.first <= one.epoch <= manifest.epoch]
+        self.manifests[at[0] : at[-1] + 1] = [manifest]
         self.__dict__.pop("taken_back", None)
 
     def verify(self) -> None:
@@ -106,7 +140,7 @@ class Dataset:
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels of the data set's classifiers, in the order in which they were first used."""
-        named = [label for manifest in self.manifests for label in manifest.told["labels"]]
+        named = [label for told in self.history for label in told["labels"]]
         return tuple(dict.fromkeys(named))
 
     @property
@@ -165,10 +199,14 @@ class Parts:
 
 def _alike(table: str, manifests: list[Manifest], root: Path) -> Iterator[list[str]]:
     """Yield the table's files in order, those of one version of the landmarks' type together."""
-    for _, group in groupby(manifests, lambda manifest: manifest.told["version"].startswith(_FIXED_LANDMARKS)):
+    for _, group in groupby(manifests, _has_fixed_landmarks):
         paths = [str(root / path) for manifest in group for path in manifest.paths(table)]
         if paths:
             yield paths
+
+
+def _has_fixed_landmarks(manifest: Manifest) -> bool:
+    return not manifest.is_folded and manifest.told["version"].startswith(_FIXED_LANDMARKS)
 
 
 _FIXED_LANDMARKS = ("0.1.", "0.2.")
@@ -195,3 +233,15 @@ def _read(paths: list[str], wanted: pl.Schema) -> pl.LazyFrame:
 
 def _strings(frame: pl.LazyFrame) -> pl.LazyFrame:
     return frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
+
+
+def to_arrow(rows: pl.DataFrame, wanted: pa.Schema) -> pa.Table:
+    """Return rows, as `Dataset.scan` gives them, with the columns and types of `wanted`."""
+    columns = []
+    for field in wanted:
+        if pa.types.is_dictionary(field.type):
+            texts = rows[field.name].cast(pl.String).to_arrow().cast(pa.string())
+            columns.append(texts.dictionary_encode().cast(field.type))
+        else:
+            columns.append(rows[field.name].to_arrow().cast(field.type))
+    return pa.table(columns, schema=wanted)

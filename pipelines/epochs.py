@@ -3,7 +3,8 @@
 import fcntl
 import json
 import os
-import signal
+import platform
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,10 +17,11 @@ import polars as pl
 
 from pipelines.configuration import completed
 from pipelines.dataset import Dataset, Manifest
+from pipelines.folding import clear_away, unlisted
 from pipelines.planning import pending
 from pipelines.roots import Root
 from schemas.errors import RunError, UsageError
-from schemas.layout import EXPORTS, MANIFESTS, PLANS, REPORT, SHARD_NAME, TEMPORARY, epoch_file
+from schemas.layout import EXPORTS, MANIFESTS, PLANS, REPORT, TEMPORARY, epoch_file
 from schemas.reasons import Outcome
 from schemas.tables import CROPS, TABLES
 from transforms import stopping
@@ -67,46 +69,59 @@ Watch = Callable[[], None]
 """Called several times a second while an epoch runs, to draw progress."""
 
 
+@dataclass(frozen=True)
+class Hold:
+    """What a run holds a data set by: the lock file, and what it wrote there."""
+
+    output: Path
+    name: str
+
+    def require(self) -> None:
+        """Raise `RunError` where another run has taken the data set over meanwhile."""
+        found = _lock_file(self.output).read_text() if _lock_file(self.output).exists() else "nobody"
+        if found != self.name:
+            raise RunError(
+                f"{self.output} was taken over by another run ({found.strip()}): this one stops. What is committed "
+                "stands"
+            )
+
+
 @contextmanager
-def one_writer(output: Path) -> Iterator[None]:
-    """Hold the data set's lock; raise `UsageError` where another run holds it. A killed run's lock falls by itself."""
-    with _locked(output):
-        yield
+def one_writer(output: Path, *, take_over: bool = False) -> Iterator[Hold]:
+    """Hold the data set's lock; raise `UsageError` where another run holds it. A killed run's lock falls by itself.
+
+    With `take_over` one that hangs, or stands on a machine that is gone, is shut out: whatever it does when it wakes is
+    refused.
+    """
+    lock = _locked(output, take_over)
+    with lock:
+        hold = Hold(output, f"process {os.getpid()}, on {platform.node()}, run {secrets.token_hex(8)}\n")
+        lock.truncate(0)
+        lock.write(hold.name)
+        lock.flush()
+        yield hold
 
 
-def _locked(output: Path) -> TextIO:
+def _lock_file(output: Path) -> Path:
+    return output / TEMPORARY / "lock"
+
+
+def _locked(output: Path, take_over: bool) -> TextIO:
     """Return the open lock file, held; the folders of a data set are made if they are not there."""
     try:
         for folder in (TEMPORARY, PLANS, MANIFESTS):
             (output / folder).mkdir(parents=True, exist_ok=True)
-        lock = (output / TEMPORARY / "lock").open("a+")
+        if take_over:
+            _lock_file(output).unlink(missing_ok=True)
+        lock = _lock_file(output).open("a+")
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.seek(0)
-        holder = lock.read().strip() or "unknown"
+        holder = lock.read().split(",")[0].strip() or "unknown"
         raise UsageError(f"{output} is in use by another run ({holder}): wait for its end or stop it") from None
     except OSError as error:
         raise UsageError(f"cannot write to the folder {output}: {error.strerror}; name another --output") from None
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()}\n")
-    lock.flush()
     return lock
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into a clean stop: the running epoch is dropped, what is committed stays."""
-
-    def stop(number: int, _frame: Any) -> None:
-        stopping.request_stop()
-
-    stopping.reset()
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
@@ -126,11 +141,12 @@ def run_epochs(
     identity: Identity,
     watch: Watch,
     unfinished: P | None = None,
+    require_ours: Callable[[], None] = lambda: None,
 ) -> Iterator[Manifest]:
     """Yield the manifest of each epoch as it is committed; end early, without an error, on a request to stop.
 
     `run` runs one plan to its end, or raises `RunError`. A plan that an earlier run left `unfinished` comes first: it
-    covers the same under the same names again.
+    covers the same under the same names again. `require_ours` raises where another run took the data set over.
     """
     while not stopping.stop_requested():
         plan, unfinished = unfinished, None
@@ -139,6 +155,7 @@ def run_epochs(
             plan = planner.next(epoch)
             if plan is None:
                 return
+            require_ours()
             _remember(dataset.path, plan)
         started = time.monotonic()
         for stale in _reports(dataset.path, plan):
@@ -146,6 +163,7 @@ def run_epochs(
         _run_watched(run, plan, watch)
         if stopping.stop_requested():
             return  # the steps read no further: the epoch is dropped, its plan stays
+        require_ours()
         manifest = _commit(dataset, plan, identity, time.monotonic() - started)
         dataset.add(manifest)
         planner.add(manifest)
@@ -234,13 +252,12 @@ def _outcomes(output: Path, tables: dict[str, list[dict[str, Any]]]) -> dict[str
 def collect_garbage(dataset: Dataset) -> None:
     """Remove what a killed run left behind: unfinished files, and shards that no manifest lists.
 
-    The caller holds the lock.
+    Those that a compaction replaced stay until their time is over. The caller holds the lock.
     """
-    for table in (*TABLES, CROPS):
-        listed = {Path(path).name for path in dataset.files(table)}
-        for path in (dataset.path / table).glob("*.parquet"):
-            if SHARD_NAME.fullmatch(path.name) and path.name not in listed:
-                path.unlink()
+    clear_away(dataset)
+    for path, replaced_by in unlisted(dataset):
+        if replaced_by is None:
+            path.unlink()
     for folder in (*TABLES, CROPS, PLANS, MANIFESTS, TEMPORARY, EXPORTS, REPORT):
         for path in (dataset.path / folder).rglob(f"{TEMP_PREFIX}*"):
             path.unlink()

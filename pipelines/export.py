@@ -292,7 +292,7 @@ def _copies(dataset: Dataset, folder: Folder) -> Copies:
 
 def _limit(dataset: Dataset, name: str) -> int:
     """Return the largest limit under which pictures of the data set were read."""
-    limits = (manifest.told.get("configuration", {}).get(name, 0) for manifest in dataset.manifests)
+    limits = (told.get("configuration", {}).get(name, 0) for told in dataset.history)
     return max(limits, default=0) or _DEFAULT_LIMITS[name]
 
 

@@ -1,6 +1,6 @@
 """The data flow of `pipelines.annotate`: read `build()` from top to bottom."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,6 +9,7 @@ import apache_beam as beam
 
 from pipelines.configuration import Configuration
 from pipelines.planning import Plan, items_of
+from schemas.layout import shard_number
 from schemas.records import Failure, PlannedItem
 from schemas.tables import CROPS, TABLES, Tables
 from transforms.align import Align
@@ -22,6 +23,7 @@ from transforms.models.detectors import Detector
 from transforms.models.landmarks68 import Landmarker
 from transforms.models.registry import shared_classifier, shared_detector, shared_landmarker
 from transforms.models.runtime import resolve_device
+from transforms.ready import TakeReady
 from transforms.rows import failure_rows
 from transforms.validate import Validate
 from transforms.write import Write
@@ -101,7 +103,8 @@ def batches(plan: Plan, wanted: BatchSize) -> list[PlannedBatch]:
     pictures = sum(item.clip is None for item in plan.items)
     size = max(4, min(wanted.pictures, pictures // wanted.batches))
     cut: list[PlannedBatch] = []
-    for shard, items in enumerate(_shards(plan.items)):
+    for part, items in enumerate(_shards(plan.items)):
+        shard = shard_number(plan.epoch, part)
         stills = tuple(item for item in items if item.clip is None)
         cut += [PlannedBatch(shard, stills[start : start + size]) for start in range(0, len(stills), size)]
         cut += [PlannedBatch(shard, (item,)) for item in items if item.clip is not None]
@@ -128,8 +131,11 @@ def _failed_rows(failed: tuple[int, Failure], labels: tuple[str, ...]) -> tuple[
     return shard, failure_rows(failure, labels)
 
 
-def build(pipeline: beam.Pipeline, plan: Plan, settings: Settings) -> None:
-    """Join the steps of one epoch: what `plan` covers goes in, Parquet shards under `settings.root` come out."""
+def build(pipeline: beam.Pipeline, planned: Sequence[PlannedBatch] | None, settings: Settings) -> None:
+    """Join the steps of one epoch: planned batches go in, Parquet shards under `settings.root` come out.
+
+    Where `planned` is null they are those that lie ready in this process, see `transforms.ready`.
+    """
     chosen = settings.configuration
     detector, classifier = partial(load_detector, settings), partial(load_classifier, settings)
     landmarker = partial(load_landmarker, settings)
@@ -138,12 +144,12 @@ def build(pipeline: beam.Pipeline, plan: Plan, settings: Settings) -> None:
     near = settings.known is not None
     keep_side_px = reduce_to(chosen.detect_size, fingerprints=near)
 
-    planned = (
+    spread = (
         pipeline
-        | "Plan" >> beam.Create(batches(plan, settings.batch), reshuffle=False)
+        | "Plan" >> (TakeReady() if planned is None else beam.Create(planned, reshuffle=False))
         | "Spread over workers" >> beam.Reshuffle().with_output_types(PlannedBatch)
     )
-    decoded = planned | "Decode" >> Decode(
+    decoded = spread | "Decode" >> Decode(
         chosen.max_bytes, chosen.max_pixels, keep_side_px, chosen.frames, settings.room, near
     )
     detected = decoded.batches | "Detect" >> Detect(detector, min_face_px)
@@ -160,7 +166,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, settings: Settings) -> None:
         | "Rows" >> beam.Flatten()
         | "Clean" >> Clean(settings.known)
         | "Validate" >> Validate(annotated(chosen.vocabulary))
-        | "Write" >> Write(settings.root, plan.epoch, wanted_tables(chosen.crops), settings.metadata)
+        | "Write" >> Write(settings.root, wanted_tables(chosen.crops), settings.metadata)
     )
 
 

@@ -23,7 +23,7 @@ class KnownPictures:
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.known = Known.of([], [])
-        self.learned = 0  # how many commits
+        self.learned = -1  # the last epoch
 
     def write(self, plan: Plan) -> str:
         """Write what is committed by now, but for what the plan takes back; return the path."""
@@ -42,13 +42,14 @@ class KnownPictures:
         return str(path)
 
     def _learn(self) -> None:
-        fresh = self.dataset.manifests[self.learned :]
-        if any(manifest.told["supersedes"] for manifest in fresh):
+        fresh = [manifest for manifest in self.dataset.manifests if manifest.epoch > self.learned]
+        # What was folded meanwhile holds known pictures too.
+        if any(manifest.told["supersedes"] or manifest.first <= self.learned for manifest in fresh):
             self.known, fresh = Known.of([], []), self.dataset.manifests
         if fresh:
             standing = _standing(Dataset.of(self.dataset.path, list(fresh)))
             self.known = self.known.add(*(standing[name].to_list() for name in _COLUMNS))
-        self.learned = len(self.dataset.manifests)
+            self.learned = fresh[-1].epoch
 
     def _ids_of(self, keys: Sequence[str]) -> list[str]:
         images = self.dataset.scan("images").filter(pl.col("item_key").is_in(list(keys)))

@@ -53,7 +53,7 @@ def label_video(dataset: Dataset, source: str, output: str, *, max_pixels: int) 
 
 def _rows(dataset: Dataset, source: str, sha256: str) -> pl.DataFrame:
     """Return `image_id`, `frame_index`, `pts_ms` of the video's frames, in order."""
-    frames = dataset.scan("images").filter(pl.col("frame_index").is_not_null())
+    frames = dataset.scan("images").filter(pl.col("video_id").is_not_null())
     mine = frames.filter(pl.col("sha256") == sha256).select("video_id", "image_id", "frame_index", "pts_ms").collect()
     if not mine.height:
         names = (

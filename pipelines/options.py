@@ -7,6 +7,7 @@ would drop it with a warning.
 import argparse
 import difflib
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
@@ -71,6 +72,30 @@ def fps(text: str) -> Fraction:
         return read_fps(text)
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def seconds(text: str) -> float:
+    """Read a time span in seconds, above 0, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 86_400:
+        raise argparse.ArgumentTypeError(f"expected seconds, above 0 and at most a day, got {text!r}")
+    return number
+
+
+def beginning(text: str) -> str | int:
+    """Read where a stream begins, for argparse: earliest, latest, or a time, which is returned in ms since 1970."""
+    if text in ("earliest", "latest"):
+        return text
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected earliest, latest or a time as 2026-01-31T12:00:00Z, got {text!r}"
+        ) from None
+    return round((moment if moment.tzinfo else moment.astimezone()).timestamp() * 1000)
 
 
 def detect_size(text: str) -> int | None:

@@ -65,7 +65,7 @@ class Plan:
         A picture has exactly one row. A video has a row for each planned frame, or it has failed.
         """
         failures = pl.scan_parquet(shards["failures"], glob=False)
-        frames = pl.scan_parquet(shards["images"], glob=False).filter(pl.col("frame_index").is_not_null())
+        frames = pl.scan_parquet(shards["images"], glob=False).filter(pl.col("video_id").is_not_null())
         counted = dict(frames.group_by("item_key").len().collect().iter_rows())
         keys = failures.select("item_key").collect()["item_key"]
         failed, videos = set(keys), self.videos
@@ -431,7 +431,7 @@ def take_up(dataset: Dataset, planner: Planner) -> Plan | None:
     """
     plan = pending(dataset)
     if plan is None or not still_holds(plan):
-        left = _left_behind(dataset)
+        left = left_behind(dataset)
         if left is not None:
             left.unlink()
         return None
@@ -441,12 +441,13 @@ def take_up(dataset: Dataset, planner: Planner) -> Plan | None:
 
 def pending(dataset: Dataset) -> Plan | None:
     """Return the plan of ours that a killed run left uncommitted, or None; the plans of other jobs tell their kind."""
-    left = _left_behind(dataset)
+    left = left_behind(dataset)
     told = None if left is None else read_json(left)
     return None if told is None or "kind" in told else Plan.of(told)
 
 
-def _left_behind(dataset: Dataset) -> Path | None:
+def left_behind(dataset: Dataset) -> Path | None:
+    """Return the file of a plan that was never committed, or None."""
     plans = sorted((dataset.path / PLANS).glob("[0-9]*.json"))
     last = dataset.manifests[-1].epoch if dataset.manifests else 0
     return plans[-1] if plans and int(plans[-1].stem) > last else None

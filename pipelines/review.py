@@ -313,7 +313,7 @@ def _waiting(row: Mapping[str, Any]) -> Waiting:
 def _canonical(dataset: Dataset) -> Canonical:
     """Return the vocabulary of a data set: the names that its manifests declare, and their aliases if it is ours."""
     order = label_order(dataset.labels)
-    names = [name for manifest in dataset.manifests for name in manifest.told.get("categories", order)]
+    names = [name for told in dataset.history for name in told.get("categories", order)]
     vocabulary = expressions() if set(names) <= set(EXPRESSIONS) else from_names(names)
     folded = {fold(name): name for name in vocabulary.names}
     return lambda label: folded.get(fold(label)) or vocabulary.aliases.get(fold(label))

@@ -15,17 +15,18 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.sparse import coo_array  # type: ignore[import-untyped,unused-ignore]
 from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped,unused-ignore]
 
 from pipelines import epochs
-from pipelines.dataset import Dataset, Manifest
+from pipelines.dataset import Dataset, Manifest, to_arrow
 from pipelines.memory import give_back
 from pipelines.roots import Root
 from schemas.errors import RunError, UsageError
+from schemas.layout import shard_number
 from schemas.tables import CROPS, TABLES, Tables, schema
+from transforms.stopping import stop_on_signals
 
 KIND = "rewrite"
 """What plans of this kind are called in their files."""
@@ -109,14 +110,13 @@ class RewritePlanner:
 def rewriting(dataset: Dataset) -> Iterator[None]:
     """Hold the data set, as it is by now, for those who rewrite it; a request to stop ends the rewriting cleanly."""
     with epochs.one_writer(dataset.path):
-        for manifest in Dataset(dataset.path).manifests[len(dataset.manifests) :]:
-            dataset.add(manifest)
+        dataset.refresh()
         if not dataset.manifests:
             raise UsageError(f"{dataset.path} holds nothing yet: label or clean something first")
         dataset.verify()
         epochs.forget_plan(dataset)  # what it covered was never visible, and is planned anew
         epochs.collect_garbage(dataset)
-        with epochs.stop_on_signals():
+        with stop_on_signals():
             yield
 
 
@@ -161,7 +161,7 @@ def read_tables(dataset: Dataset, chunk: Chunk) -> Tables:
     tables = {}
     for name in (*TABLES, CROPS):
         rows = dataset._scan(name, list(chunk.manifests)).filter(mine).collect()
-        tables[name] = _arrow(rows, schema(name, dataset.labels))
+        tables[name] = to_arrow(rows, schema(name, dataset.labels))
     return Tables(**tables)
 
 
@@ -218,17 +218,6 @@ def _located(dataset: Dataset, items: pl.DataFrame) -> pl.DataFrame:
     return rows.group_by("item_key", "group", "epoch", maintain_order=True).agg(pl.col("rows").sum()).collect()
 
 
-def _arrow(rows: pl.DataFrame, wanted: pa.Schema) -> pa.Table:
-    columns = []
-    for field in wanted:
-        if pa.types.is_dictionary(field.type):
-            texts = rows[field.name].cast(pl.String).to_arrow().cast(pa.string())
-            columns.append(texts.dictionary_encode().cast(field.type))
-        else:
-            columns.append(rows[field.name].to_arrow().cast(field.type))
-    return pa.table(columns, schema=wanted)
-
-
 def _footer(root: Path, manifest: Manifest) -> dict[str, Any]:
     """Return what the shards of a commit say of themselves."""
     told = (pq.read_schema(root / path).metadata or {} for path in manifest.paths("images")[:1])
@@ -240,4 +229,4 @@ def _write(root: Path, metadata: Mapping[str, Any], plan: RewritePlan) -> None:
     from transforms.write import write_shard  # imports Beam, which takes a second
 
     wanted = (*TABLES, CROPS) if plan.tables.crops.num_rows else TABLES
-    write_shard((0, plan.tables, []), str(root), plan.epoch, wanted, metadata)
+    write_shard((shard_number(plan.epoch, 0), plan.tables, []), str(root), wanted, metadata)

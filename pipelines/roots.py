@@ -53,6 +53,13 @@ class Roots:
         root, inner = self.places[named, folder]
         return root, f"{inner}/{base}" if inner else base
 
+    def of_stream(self, name: str, cluster: str) -> Root:
+        """Return the root of all messages of one Kafka cluster, whatever its address is today."""
+        mark = _mark(f"kafka://{cluster}")
+        if mark not in self.at:
+            self._add(Root(len(self.known), name, (mark, mark)))
+        return self.at[mark]
+
     def find(self, folder: str) -> tuple[int, str]:
         """Return the number of the root that a folder is in, and its path in it; -1 where it is in none."""
         path = os.path.realpath(folder)

@@ -4,12 +4,13 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
-from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.portability.api import beam_provision_api_pb2, beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
@@ -17,6 +18,10 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from schemas.errors import RunError
 from schemas.layout import TEMPORARY
 from transforms.storage import write_atomic
+
+
+class EpochBroke(RunError):
+    """A step raised something that it never should: perhaps because of one item, and perhaps another time not."""
 
 
 def pipeline_options(runner: str, beam_arguments: Sequence[str]) -> PipelineOptions:
@@ -43,7 +48,8 @@ worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
 def run_pipeline(
     build: Callable[[beam.Pipeline], None], what: str, root: str, runner: str, options: PipelineOptions
 ) -> None:
-    """Run what `build` joins to its end; raise `RunError` where it could not be.
+    """Run what `build` joins to its end; raise `RunError` where it could not be, `EpochBroke` where no
+    error of ours says why.
 
     Beam's workers print tracebacks on stderr whatever the logging says: they are kept aside, and written to
     `_tmp/last-error.txt` of the data set `root` where the error is not one of ours, which say all that is to be said.
@@ -51,17 +57,52 @@ def run_pipeline(
     engine = _embedded(options) if runner == "DirectRunner" else runner
     pipeline = beam.Pipeline(runner=engine, options=options)
     build(pipeline)
+    with _telling(what, root):
+        pipeline.run().wait_until_finish()
+
+
+def shares_memory(runner: str, options: PipelineOptions) -> bool:
+    """Tell whether the workers are threads of this process."""
+    return runner == "DirectRunner" and options.view_as(DirectOptions).direct_running_mode == "multi_threading"
+
+
+class Repeated:
+    """One pipeline that the embedded engine runs again and again.
+
+    It is built and translated once: for an epoch of a few pictures that takes longer than all that the steps do.
+    """
+
+    def __init__(self, build: Callable[[beam.Pipeline], None], root: str, options: PipelineOptions) -> None:
+        self.build, self.root, self.options = build, root, options
+        self.engine = _Remembering.of(options)
+        self.lone_worker = _embedded(options)  # has one worker, as long as it runs what another has translated
+
+    def run(self, what: str, *, alone: bool) -> None:
+        """Run it to its end, as `run_pipeline`; `alone` where there is not enough for more than one worker."""
+        with _telling(what, self.root):
+            if self.engine.translated is None:
+                pipeline = beam.Pipeline(runner=self.engine, options=self.options)
+                self.build(pipeline)
+                pipeline.run().wait_until_finish()
+            else:
+                engine = self.lone_worker if alone else self.engine
+                engine.run_via_runner_api(self.engine.translated, self.options).wait_until_finish()
+
+
+@contextlib.contextmanager
+def _telling(what: str, root: str) -> Iterator[None]:
+    """Turn whatever a run raises into an error of ours."""
     aside = io.StringIO()
     try:
         with contextlib.redirect_stderr(aside):
-            pipeline.run().wait_until_finish()
+            yield
     except Exception as error:  # noqa: BLE001  Beam wraps whatever a worker raised in types of its own
         own = own_message(error)
         if own:
             raise RunError(own) from None
         details = Path(root) / TEMPORARY / "last-error.txt"
         write_atomic(str(details), f"{aside.getvalue()}\n{error}\n".encode())
-        raise RunError(f"{what} broke: {last_error(str(error))}; details are in {details}") from None
+        raise EpochBroke(f"{what} broke: {last_error(str(error))}; details are in {details}") from None
 
 
 def _embedded(options: PipelineOptions) -> FnApiRunner:
@@ -70,10 +111,28 @@ def _embedded(options: PipelineOptions) -> FnApiRunner:
     Beam's own DirectRunner first tries to download another engine, which hangs behind a closed network, and then
     chooses by the pipeline's content.
     """
+    return FnApiRunner(provision_info=_provision(options))
+
+
+def _provision(options: PipelineOptions) -> ExtendedProvisionInfo:
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options(drop_default=True))
-    return FnApiRunner(
-        provision_info=ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
-    )
+    return ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
+
+
+class _Remembering(FnApiRunner):  # type: ignore[misc,unused-ignore]
+    """The embedded engine, which remembers the pipeline as it translated it."""
+
+    translated: beam_runner_api_pb2.Pipeline | None = None
+
+    @classmethod
+    def of(cls, options: PipelineOptions) -> "_Remembering":
+        return cls(provision_info=_provision(options))
+
+    def run_via_runner_api(self, pipeline_proto: beam_runner_api_pb2.Pipeline, options: PipelineOptions) -> Any:
+        if self.translated is None:
+            self.translated = beam_runner_api_pb2.Pipeline()
+            self.translated.CopyFrom(pipeline_proto)
+        return super().run_via_runner_api(pipeline_proto, options)
 
 
 def own_message(error: BaseException) -> str:

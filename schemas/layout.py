@@ -1,26 +1,76 @@
 """Where things are in a data set."""
 
 import re
+from collections.abc import Iterable
+
+from schemas.errors import RunError
 
 PLANS, MANIFESTS, TEMPORARY, EXPORTS, REPORT = "_plans", "_manifests", "_tmp", "exports", "report"
 
 RECIPE = f"{REPORT}/recipe.toml"
 """The options of the last run, as a recipe that repeats it."""
 
-SHARD_NAME = re.compile(r"\d{8}-\d{4}\.parquet")
-"""What a shard's file is called: its epoch and its number."""
+SHARD_NAME = re.compile(r"(?P<first>\d{8})-(?:(?P<last>\d{8})-)?\d{4,}\.parquet")
+"""What a shard's file is called: its epoch, or the first and the last of those that it was folded from; its number."""
+
+_EPOCHS_NAME = re.compile(r"(?P<first>\d+)(?:-(?P<last>\d+))?\.json")
 
 
-def shard_path(table: str, epoch: int, shard: int) -> str:
+MOST_SHARDS = 10_000
+"""Shards of one epoch at most."""
+
+
+def shard_number(epoch: int, part: int) -> int:
+    """Return the number of an epoch's shard among those of all epochs."""
+    return epoch * MOST_SHARDS + part
+
+
+def shard_path(table: str, shard: int) -> str:
     """Return a shard's path, relative to the data set."""
-    return f"{table}/{epoch:08d}-{shard:04d}.parquet"
+    epoch, part = divmod(shard, MOST_SHARDS)
+    return f"{table}/{epoch:08d}-{part:04d}.parquet"
 
 
-def report_path(epoch: int, shard: int) -> str:
+def folded_shard_path(table: str, first: int, last: int, shard: int) -> str:
+    """Return the path of a shard with rows of several epochs, relative to the data set."""
+    return f"{table}/{first:08d}-{last:08d}-{shard:04d}.parquet"
+
+
+def report_path(shard: int) -> str:
     """Return where the writer of a shard tells the supervisor what it wrote, relative to the data set."""
-    return f"{TEMPORARY}/{epoch:08d}-{shard:04d}.json"
+    epoch, part = divmod(shard, MOST_SHARDS)
+    return f"{TEMPORARY}/{epoch:08d}-{part:04d}.json"
 
 
 def epoch_file(folder: str, epoch: int) -> str:
     """Return the path of an epoch's plan or manifest, relative to the data set."""
     return f"{folder}/{epoch:08d}.json"
+
+
+def folded_manifest(first: int, last: int) -> str:
+    """Return the path of the manifest that stands for those of several epochs, relative to the data set."""
+    return f"{MANIFESTS}/{first:08d}-{last:08d}.json"
+
+
+def epochs_of(name: str, pattern: re.Pattern[str] = _EPOCHS_NAME) -> tuple[int, int] | None:
+    """Return the first and the last epoch that a file is about by its name; None where it is named otherwise."""
+    found = pattern.fullmatch(name)
+    return (int(found["first"]), int(found["last"] or found["first"])) if found else None
+
+
+def standing_manifests(names: Iterable[str]) -> list[str]:
+    """Return the names of the manifests that count, in order: a folded one hides those of the epochs that it covers.
+
+    Raises RunError where two share some epochs only.
+    """
+    spans = ((span, name) for name in names if (span := epochs_of(name)))
+    standing: list[str] = []
+    covered = -1
+    for (first, last), name in sorted(spans, key=lambda one: (one[0][0], -one[0][1])):
+        if last <= covered:
+            continue
+        if first <= covered:
+            raise RunError(f"the manifests {standing[-1]} and {name} overlap: restore them from a copy of the data set")
+        standing.append(name)
+        covered = last
+    return standing

@@ -88,6 +88,10 @@ class Rule(StrEnum):
     """The annotation's category is not among those that the label file declares."""
     REFERENCE_FRAME = "reference.frame"
     """The video has no frame of this number."""
+    MESSAGE_TIMESTAMP = "message.timestamp"
+    """A message's time is missing or absurd: that of its record stands in its place."""
+    MESSAGE_HEADER = "message.header"
+    """A header of a message cannot be read: it is taken as not told."""
     PERSON_DECISION = "person.decision"
     """A person decided: accepted, or gave another label or box."""
     PERSON_REJECTED = "person.rejected"
@@ -109,7 +113,14 @@ REVIEW = frozenset(
 """The rules whose rows wait for a person's decision."""
 
 RECORDED = frozenset(
-    {Rule.IMAGE_DECLARED_SIZE, Rule.REFERENCE_NO_ENTRY, Rule.REFERENCE_ZERO_ID, Rule.REFERENCE_DUPLICATE_ID}
+    {
+        Rule.IMAGE_DECLARED_SIZE,
+        Rule.REFERENCE_NO_ENTRY,
+        Rule.REFERENCE_ZERO_ID,
+        Rule.REFERENCE_DUPLICATE_ID,
+        Rule.MESSAGE_TIMESTAMP,
+        Rule.MESSAGE_HEADER,
+    }
 )
 """The rules that only record what they find in `changes`: nothing was changed, and nothing can be taken back."""
 

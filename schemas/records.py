@@ -8,13 +8,41 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
+class Repair:
+    """A value of a message that could not be used, and what stands in its place; null for nothing."""
+
+    field: str
+    before: str | None
+    after: str | None
+    rule: str
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a message said of the picture that it is, or names.
+
+    `source_id` names the camera or producer, null where it is not told; `frame_index` counts its frames. `span` is the
+    offset and the length in bytes of the picture in its file, null for a whole file. `repairs` tell of values that
+    could not be used. `error` and `message` tell why the message has no picture; empty where it has one.
+    """
+
+    source_id: str | None
+    frame_index: int | None
+    span: tuple[int, int] | None
+    repairs: tuple[Repair, ...]
+    error: str
+    message: str
+
+
+@dataclass(frozen=True)
 class ImageRef:
-    """One planned file: a reference, never its bytes.
+    """One planned file, or message: a reference, never its bytes.
 
     `number` counts the plan's items from 0 in listing order. `key` recognises the item in later runs: a hash over its
     root, name, size and time. `root` is the number of the input root in the data set. `uri` is as the user named it;
     `file_name` is relative to the root, with forward slashes. `mtime_ns` is null where the source keeps no time.
-    `attempts` counts the committed epochs that ended with this item failed.
+    `attempts` counts the committed epochs that ended with this item failed. `sent` is null for a file; a message is
+    called topic/partition/offset, and its time is that of the picture.
     """
 
     number: int
@@ -25,6 +53,7 @@ class ImageRef:
     size: int
     mtime_ns: int | None
     attempts: int
+    sent: Sent | None = None
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
 """Fixtures that all tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.brokers import Broker
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +28,13 @@ def _weights_beside(tmp_path_factory: pytest.TempPathFactory) -> None:
     if near.is_dir():
         os.environ.setdefault("LABELSTREAM_MODELS", str(near))
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """The Kafka broker of all tests; each test makes topics of its own there, and none kills it.
+
+    As many brokers do, it makes a topic that a client asks for: ours must not ask.
+    """
+    with Broker(sasl=True, auto_create_topics_enable="true") as running:
+        yield running

@@ -14,7 +14,7 @@ import pyarrow as pa
 from apache_beam.coders import Coder
 from numpy.typing import NDArray
 
-from schemas.records import Clip, Faces, ImageRef, Moment, PlannedItem, Standing
+from schemas.records import Clip, Faces, ImageRef, Moment, PlannedItem, Repair, Sent, Standing
 from schemas.tables import CROPS, TABLES, Tables
 
 
@@ -151,12 +151,21 @@ class PlannedBatchCoder(Coder):
 def planned_item(told: dict[str, Any]) -> PlannedItem:
     """Return the planned item that `dataclasses.asdict` took apart."""
     return PlannedItem(
-        ref=ImageRef(**told["ref"]),
+        ref=_ref(told["ref"]),
         sha256=told["sha256"],
-        copies=tuple(ImageRef(**copy) for copy in told["copies"]),
+        copies=tuple(_ref(copy) for copy in told["copies"]),
         stands=Standing(**told["stands"]) if told["stands"] else None,
         clip=_clip(told["clip"]) if told["clip"] else None,
     )
+
+
+def _ref(told: dict[str, Any]) -> ImageRef:
+    sent = told.get("sent")
+    return ImageRef(**told | {"sent": _sent(**sent) if sent else None})
+
+
+def _sent(span: list[int] | None, repairs: list[dict[str, Any]], **told: Any) -> Sent:
+    return Sent(span=(span[0], span[1]) if span else None, repairs=tuple(Repair(**each) for each in repairs), **told)
 
 
 def _clip(told: dict[str, Any]) -> Clip:

@@ -160,8 +160,11 @@ class _DecodeBatches(beam.DoFn):
         yield from failed(shard, item, "decode", error)
 
     def _read(self, item: PlannedItem) -> tuple[bytes, Header]:
+        sent = item.ref.sent
+        if sent is not None and sent.error:
+            raise ItemError(sent.error, sent.message)
         with clocked("decode"):
-            data = read_bytes(item.ref.uri, self.max_bytes)
+            data = read_bytes(item.ref.uri, self.max_bytes, sent.span if sent else None)
             return data, probe(data, max_pixels=self.max_pixels)
 
     def _decode(self, item: PlannedItem, data: bytes, header: Header) -> Decoded:
@@ -212,7 +215,7 @@ class _DecodeBatches(beam.DoFn):
             yield from failed(shard, replace(item, copies=copies), "decode", error, next_frame, rest)
 
     def _frames(self, item: PlannedItem, clip: Clip) -> Generator[Frame, None, None]:
-        if not (clip.listed and not clip.pts):
+        if item.ref.sent is None and not (clip.listed and not clip.pts):
             _require_unchanged(item.ref)
         found = False
         for frame in read_clip(item.ref.uri, clip, wanted=self.frames, max_pixels=self.max_pixels):

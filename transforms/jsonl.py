@@ -13,6 +13,7 @@ Numbers have the fewest digits that give the same float32. The picture's size ne
 is known in pixels alone cannot be told then: it is left out and counted.
 """
 
+from collections.abc import Mapping
 from typing import BinaryIO
 
 import polars as pl
@@ -32,14 +33,8 @@ def write_jsonl(parts: Parts, out: BinaryIO, *, names: pl.Expr | None = None) ->
         told = settled(part.images)
         pictures = drawable(told, part)
         of_these = part.annotations.join(pictures.select("image_id"), on="image_id", how="semi", maintain_order="left")
-        rows = of_these.filter(_is_tellable())
-        labels = rows.group_by("image_id", maintain_order=True).agg(labels=_label(has_frame=names is None))
-        lines = (
-            pictures.select(_id="image_id", **picture)
-            .join(labels, left_on="_id", right_on="image_id", how="left", maintain_order="left")
-            .with_columns(pl.col("labels").fill_null(pl.lit([], dtype=labels.schema["labels"])))
-            .drop("_id")
-        )
+        rows = of_these.filter(is_tellable())
+        lines = records(pictures, rows, picture, has_frame=names is None)
         for chunk in chunks(lines):
             texts = chunk.select(json_of(**{name: pl.col(name) for name in chunk.columns})).to_series()
             out.write(joined(texts, "\n"))
@@ -51,7 +46,20 @@ def write_jsonl(parts: Parts, out: BinaryIO, *, names: pl.Expr | None = None) ->
     return Written(images, annotations, left_out, unnamed)
 
 
-def _is_tellable() -> pl.Expr:
+def records(
+    pictures: pl.DataFrame, annotations: pl.DataFrame, picture: Mapping[str, pl.Expr], *, has_frame: bool
+) -> pl.DataFrame:
+    """Return a row for every picture: the columns `picture`, and `labels`; one of the whole picture has its frame."""
+    labels = annotations.group_by("image_id", maintain_order=True).agg(labels=_label(has_frame=has_frame))
+    return (
+        pictures.select(_id="image_id", **picture)
+        .join(labels, left_on="_id", right_on="image_id", how="left", maintain_order="left")
+        .with_columns(pl.col("labels").fill_null(pl.lit([], dtype=labels.schema["labels"])))
+        .drop("_id")
+    )
+
+
+def is_tellable() -> pl.Expr:
     """Return an expression: whether a label has a name, and a box as shares or none at all."""
     boxed = pl.all_horizontal(pl.col(name).is_finite() for name in SHARES)
     return pl.col("label").is_not_null() & boxed.fill_null(pl.col("bbox_x").is_null())

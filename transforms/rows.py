@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.reasons import Outcome
-from schemas.records import Failure, ImageRef, Moment, PlannedItem, Standing, image_id
+from schemas.records import Failure, ImageRef, Moment, PlannedItem, Repair, Standing, image_id
 from schemas.tables import CROPS, TABLES, Tables, schema
 from schemas.vocabulary import MAX_MODEL_CONFIDENCE
 from transforms.batch import Aligned
@@ -137,6 +137,7 @@ def _picture_rows(
             "fingerprint": picture.fingerprint,
         }
     )
+    rows["changes"] += [_repair_row(ref, identity, repair) for repair in (ref.sent.repairs if ref.sent else ())]
     stands = Standing(identity, picture.width, picture.height)
     rows["images"] += [_copy_row(copy, picture.sha256, stands) for copy in picture.item.copies]
     brightness, contrast, sharpness = quality(picture.crops)
@@ -203,6 +204,23 @@ def _image_row(ref: ImageRef, identity: str, sha256: str) -> dict[str, Any]:
         "sha256": sha256,
         "size_bytes": ref.size,
         "timestamp_ms": None if ref.mtime_ns is None else ref.mtime_ns // 1_000_000,
+        **({"source_id": ref.sent.source_id, "frame_index": ref.sent.frame_index} if ref.sent else {}),
+    }
+
+
+def _repair_row(ref: ImageRef, identity: str, repair: Repair) -> dict[str, Any]:
+    return {
+        ITEM: _place(ref, 0),
+        "kind": "image",
+        "id": identity,
+        "image_id": identity,
+        "item_key": ref.key,
+        "file_name": printable(ref.file_name),
+        "field": repair.field,
+        "before": repair.before,
+        "after": repair.after,
+        "rule": repair.rule,
+        "rule_version": 1,
     }
 
 

@@ -14,7 +14,8 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from io import BytesIO
 from typing import BinaryIO
 
 from schemas.errors import ItemError, RunError
@@ -51,11 +52,32 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def read_bytes(uri: str, limit: int) -> bytes:
-    """Return the whole file; never read more than `limit` + 1 bytes, never wait for a pipe or a device.
+_held: dict[str, bytes] = {}
 
-    Raises ItemError: "not_found", "unreadable" (no permission, not a regular file, an I/O error), "too_large".
+
+@contextlib.contextmanager
+def holding(contents: Mapping[str, bytes]) -> Iterator[None]:
+    """Let these names, of messages, be read like files, by this process and as long as the block lasts."""
+    _held.update(contents)
+    try:
+        yield
+    finally:
+        for uri in contents:
+            _held.pop(uri, None)
+
+
+def read_bytes(uri: str, limit: int, span: tuple[int, int] | None = None) -> bytes:
+    """Return the whole file, or the bytes from an offset on for a length.
+
+    Never more than `limit` + 1 bytes are read; a pipe or a device is not waited for. Raises ItemError: "not_found",
+    "unreadable" (no permission, not a regular file, an I/O error), "too_large", "truncated" (shorter than the span).
     """
+    if uri in _held:
+        if len(_held[uri]) > limit:
+            raise _too_large(uri, f"it has {len(_held[uri]):,} bytes", limit)
+        return _held[uri]
+    if span is not None:
+        return _read_span(uri, limit, *span)
     with _reading(uri) as (fd, size):
         if size > limit:
             raise _too_large(uri, f"it has {size:,} bytes", limit)
@@ -70,9 +92,27 @@ def read_bytes(uri: str, limit: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+def _read_span(uri: str, limit: int, offset: int, length: int) -> bytes:
+    if length > limit:
+        raise _too_large(uri, f"{length:,} bytes of it are asked for", limit)
+    with opened(uri) as file:
+        file.seek(offset)
+        data = b""
+        while len(data) < length and (part := file.read(length - len(data))):
+            data += part
+    if len(data) < length:
+        raise ItemError(
+            "truncated", f"{printable(uri)} ends at byte {offset + len(data):,}, before {offset + length:,}"
+        )
+    return data
+
+
 @contextlib.contextmanager
 def opened(uri: str) -> Iterator[BinaryIO]:
     """Open a regular file for reading in parts. Raises ItemError as `read_bytes`."""
+    if uri in _held:
+        yield BytesIO(_held[uri])
+        return
     with _reading(uri) as (fd, _):
         file = open(os.dup(fd), "rb", buffering=0)  # noqa: SIM115  it is closed below
     with file:  # what goes wrong with its content is no matter of reading it
@@ -82,6 +122,8 @@ def opened(uri: str) -> Iterator[BinaryIO]:
 def sha256_of(uri: str) -> str:
     """Return the sha256 of the file's bytes as 64 hex digits, in constant memory. Raises ItemError as `read_bytes`."""
     digest = hashlib.sha256()
+    if uri in _held:
+        return hashlib.sha256(_held[uri]).hexdigest()
     with _reading(uri) as (fd, _):
         while part := os.read(fd, _BLOCK_BYTES):
             digest.update(part)

@@ -27,7 +27,7 @@ class ShardFile:
     sha256: str
 
 
-def write_shard(judged: Judged, root: str, epoch: int, wanted: tuple[str, ...], metadata: Mapping[str, Any]) -> str:
+def write_shard(judged: Judged, root: str, wanted: tuple[str, ...], metadata: Mapping[str, Any]) -> str:
     """Write the shard's tables under `root`, then its report; return the report's path.
 
     A replay of the same plan writes the same bytes to the same names. Nothing is visible before the manifest.
@@ -39,10 +39,10 @@ def write_shard(judged: Judged, root: str, epoch: int, wanted: tuple[str, ...], 
             if name not in wanted:
                 continue
             data = parquet_bytes(table, metadata)
-            path = shard_path(name, epoch, shard)
+            path = shard_path(name, shard)
             write_atomic(f"{root}/{path}", data)
             files.append(ShardFile(name, path, table.num_rows, len(data), hashlib.sha256(data).hexdigest()))
-        report = report_path(epoch, shard)
+        report = report_path(shard)
         told = {"files": [asdict(file) for file in files], "validation": validation}
         write_atomic(f"{root}/{report}", json.dumps(told).encode())
     return report
@@ -53,11 +53,10 @@ class Write(beam.PTransform):
     """Write shards of the tables `wanted` below `root`; `metadata` goes into every footer."""
 
     root: str
-    epoch: int
     wanted: tuple[str, ...]
     metadata: Mapping[str, Any]
 
     def expand(self, shards: PCollection[Judged]) -> PCollection[str]:
         """Return the paths of the shards' reports."""
-        write = beam.Map(write_shard, self.root, self.epoch, self.wanted, self.metadata)
+        write = beam.Map(write_shard, self.root, self.wanted, self.metadata)
         return shards | "Write Parquet" >> write.with_output_types(str)

@@ -30,4 +30,4 @@ def write_report(dataset: Dataset, told: dict[str, Any]) -> None:
 
 def _is_cleaned(dataset: Dataset) -> bool:
     """Tell whether the labels came in files: no detector found them."""
-    return bool(dataset.manifests) and not any("detector" in each.told["models"] for each in dataset.manifests)
+    return bool(dataset.manifests) and not any("detector" in told["models"] for told in dataset.history)

@@ -225,7 +225,7 @@ def configuration(told: Told) -> Section | None:
     """Tell what made the data set."""
     if not told.last:
         return None
-    before = {manifest.told["configuration_hash"] for manifest in told.dataset.manifests}
+    before = {each["configuration_hash"] for each in told.dataset.history}
     says = f"The last commit was made under configuration {told.last['configuration_hash'][:12]}."
     if len(before) > 1:
         says += f" {len(before)} configurations made this data set."

@@ -132,7 +132,7 @@ class Stages:
             for folder in (*wanted, "_tmp"):
                 (Path(root) / folder).mkdir()
             with lap.step("write"):
-                write_shard(judged, root, 1, wanted, {"labels": labels})
+                write_shard(judged, root, wanted, {"labels": labels})
 
     @staticmethod
     def _by_library(lap: Lap, item: PlannedItem) -> None:

@@ -8,6 +8,7 @@ from schemas.layout import MANIFESTS, PLANS, TEMPORARY, epoch_file
 from schemas.reasons import Outcome
 from schemas.tables import CROPS, TABLES, Tables
 from tests.builders import LABELS, column
+from schemas.layout import shard_number
 from transforms.write import write_shard
 
 METADATA = {"version": "0.3.0", "configuration_hash": "abc", "labels": list(LABELS)}
@@ -19,7 +20,7 @@ def commit(folder: Path, shard: Tables, **told: Any) -> Path:
         (folder / name).mkdir(parents=True, exist_ok=True)
     epoch = len(list((folder / MANIFESTS).iterdir())) + 1
     wanted = (*TABLES, CROPS) if shard.crops.num_rows else TABLES
-    report = folder / write_shard((0, shard, []), str(folder), epoch, wanted, METADATA)
+    report = folder / write_shard((shard_number(epoch, 0), shard, []), str(folder), wanted, METADATA)
     tables: dict[str, list[dict[str, Any]]] = {}
     for file in json.loads(report.read_bytes())["files"]:
         tables.setdefault(file.pop("table"), []).append(file)

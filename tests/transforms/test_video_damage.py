@@ -67,7 +67,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], Path], str, Callable[[bytes], bytes]]] 
     "cut GIF": (lambda path: animated(path, duration=50), "a.gif", cut(0.6)),
     "cut WebP": (lambda path: animated(path, duration=50), "a.webp", cut(0.6)),
     "blanked MP4": (lambda path: encode(path, options=B_FRAMES, **LARGE), "a.mp4", blanked),
-    "blanked Matroska": (lambda path: encode(path, options=B_FRAMES, **LARGE), "a.mkv", blanked),
+    "blanked Matroska": (
+        # Otherwise ids at random are in the file.
+        lambda path: encode(path, options=B_FRAMES, file_options={"fflags": "bitexact"}, **LARGE),
+        "a.mkv",
+        blanked,
+    ),
     "blanked transport stream": (lambda path: encode(path, options=B_FRAMES, **LARGE), "a.ts", blanked),
     "blanked program stream": (lambda path: encode(path, "mpeg2video", options={"bf": "2"}, **LARGE), "a.mpg", blanked),
     "blanked AVI": (lambda path: encode(path, "mpeg4", options={"bf": "2", "g": "10"}, **LARGE), "a.avi", blanked),

@@ -1,7 +1,7 @@
 """A data set of ours: what its manifests list and no later one took back."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,6 +12,7 @@ from schemas.layout import MANIFESTS
 from schemas.raw import CHUNK_ROWS, RAW, Facts, Source
 from schemas.reasons import Outcome
 from transforms.encoding import given, json_of
+from transforms.manifests import read_standing
 from transforms.readers.rows import Options, json_object
 from transforms.storage import printable, read_bytes
 
@@ -70,15 +71,23 @@ def read(source: Source, facts: Facts, options: Options) -> Iterator[pl.DataFram
     name = "source_uri" if len(roots) > 1 else "file_name"
     for epoch, told in manifests:
         back = pl.Series([key for key, last in taken.items() if last > epoch], dtype=pl.String)
-        tables = {path: _standing(_table(source, path, _IMAGES), back) for path in _paths(told, "images")}
-        pictures = pl.concat([pl.DataFrame(schema=_IMAGES), *tables.values()]).with_columns(picture=pl.col(name))
-        for path in _paths(told, "annotations"):
-            rows = _standing(_table(source, path, _ANNOTATIONS), back)
-            rows = rows.join(pictures.drop("row", "item_key"), on="image_id", maintain_order="left")
-            yield from _shaped(rows.with_columns(is_label=True, attributes=_attributes()), path)
-        for path, images in tables.items():
-            empty = images.filter(pl.col("outcome") == Outcome.NO_FACE.value)
-            yield from _shaped(empty.with_columns(is_label=False, picture=pl.col(name)), path)
+        for shard in _shards(told):
+            tables = {path: _standing(_table(source, path, _IMAGES), back) for path in shard["images"]}
+            pictures = pl.concat([pl.DataFrame(schema=_IMAGES), *tables.values()]).with_columns(picture=pl.col(name))
+            for path in shard["annotations"]:
+                rows = _standing(_table(source, path, _ANNOTATIONS), back)
+                rows = rows.join(pictures.drop("row", "item_key"), on="image_id", maintain_order="left")
+                yield from _shaped(rows.with_columns(is_label=True, attributes=_attributes()), path)
+            for path, images in tables.items():
+                empty = images.filter(pl.col("outcome") == Outcome.NO_FACE.value)
+                yield from _shaped(empty.with_columns(is_label=False, picture=pl.col(name)), path)
+
+
+def _shards(told: Mapping[str, Any]) -> Iterator[Mapping[str, Sequence[str]]]:
+    """Yield the files of each shard, in order: an annotation stands in the shard of its picture."""
+    paths = {table: _paths(told, table) for table in ("images", "annotations")}
+    for name in dict.fromkeys(PurePosixPath(path).name for some in paths.values() for path in some):
+        yield {table: [path for path in some if PurePosixPath(path).name == name] for table, some in paths.items()}
 
 
 def _attributes() -> pl.Expr:
@@ -110,16 +119,16 @@ def _shaped(rows: pl.DataFrame, path: str) -> Iterator[pl.DataFrame]:
 
 def _manifests(folder: str) -> list[tuple[int, Mapping[str, Any]]]:
     """Return each commit's epoch and what it tells, in order. Raises UsageError."""
-    found: list[tuple[int, Mapping[str, Any]]] = []
-    for path in sorted((Path(folder) / MANIFESTS).glob("[0-9]*.json")):
-        try:
-            told = json.loads(read_bytes(str(path), MAX_MANIFEST_BYTES))
-            found.append((int(path.stem), dict(told)))
-        except (ItemError, ValueError, TypeError) as error:
-            raise UsageError(
-                f"{printable(str(path))} is no manifest of a data set ({error}): restore it from a copy."
-            ) from None
-    return found
+    return read_standing(folder, _manifest)
+
+
+def _manifest(path: Path) -> Mapping[str, Any]:
+    try:
+        return dict(json.loads(read_bytes(str(path), MAX_MANIFEST_BYTES)))
+    except (ItemError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"{printable(str(path))} is no manifest of a data set ({error}): restore it from a copy."
+        ) from None
 
 
 def _paths(told: Mapping[str, Any], table: str) -> list[str]:

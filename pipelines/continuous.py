@@ -1,0 +1,245 @@
+"""Annotate what topics bring, for as long as the run lasts: read `_feed` for the loop."""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from pipelines import epochs, labelling
+from pipelines.configuration import require_same
+from pipelines.dataset import Dataset, Manifest, is_dataset
+from pipelines.letters import dead_letters, failed, results
+from pipelines.logs import log
+from pipelines.metrics import Metrics
+from pipelines.outbox import Letter, Outbox
+from pipelines.planning import Plan
+from pipelines.requirements import version
+from pipelines.runners import EpochBroke
+from pipelines.stream_plan import KIND, StreamPlan
+from pipelines.streaming import Beginning, Limits, StreamPlanner, stream_id
+from pipelines.summary import Run, last_lines, summarise, write_summary
+from schemas.errors import RunError, UsageError
+from schemas.layout import RECIPE
+from schemas.messages import DEAD_MESSAGE
+from schemas.reasons import Duplicates
+from transforms import clock
+from transforms.kafka.access import Access, read_access
+from transforms.kafka.address import Address, is_kafka
+from transforms.kafka.clients import require_broker
+from transforms.messages import AllowedRoots
+from transforms.stopping import stop_on_signals, stop_requested
+from transforms.storage import holding, write_atomic
+
+_LINE_SECONDS = 10.0
+
+
+def main(
+    options: argparse.Namespace, beam_arguments: list[str], inputs: Sequence[str], recipe: bytes, started: float
+) -> int:
+    """Run the job until it has caught up, if so asked, or is stopped; return its exit code."""
+    _require_sense(options, beam_arguments, inputs)
+    sources = [Address.parse(uri, "--input") for uri in inputs]
+    targets = _targets(options, sources)
+    access = read_access(options.kafka_config)
+    allowed = AllowedRoots.of(options.allow_uri)
+    require_broker(sources[0].servers, access)
+    output = Path(options.output)
+    before = epochs.standing_configuration(Dataset(output)) if is_dataset(output) else None
+    configuration, models, _ = labelling.configured(options, None if options.new_configuration else before)
+    identity = epochs.Identity(version(), tuple(models["classifier"]["labels"]), models, configuration.hash)
+    with epochs.one_writer(output, take_over=options.take_over) as hold, stop_on_signals():
+        dataset = Dataset(output)
+        dataset.verify()
+        if options.new_configuration:
+            epochs.abandon_other_plan(dataset, configuration.told())
+        else:
+            require_same(epochs.standing_configuration(dataset), configuration.told(), str(output))
+        epochs.collect_garbage(dataset)
+        write_atomic(str(output / RECIPE), recipe)
+        clock.reset()
+        metrics = Metrics()
+        planner = StreamPlanner(
+            dataset,
+            configuration.told(),
+            sources=sources,
+            access=access,
+            allowed=allowed,
+            limits=Limits(options.epoch_items, options.epoch_bytes, options.epoch_seconds),
+            beginning=None if options.beginning is None else Beginning(options.beginning),
+            publishes=targets,
+            until_caught_up=options.until_caught_up,
+            observer=metrics,
+        )
+        outbox = _outbox(dataset, planner, access, targets, hold)
+        run_plan = labelling.runner(options, beam_arguments, dataset, configuration, identity)
+        run = Run(started)
+        progress = _Progress()
+        try:
+            for manifest in _feed(dataset, planner, outbox, run_plan, identity, hold):
+                run.add(manifest)
+                metrics.committed(manifest)
+                progress.committed(manifest)
+        finally:
+            planner.close()
+            if outbox is not None:
+                outbox.close()
+        return _finish(options, dataset, run, configuration.hash)
+
+
+def _feed(
+    dataset: Dataset,
+    planner: StreamPlanner,
+    outbox: Outbox | None,
+    run_plan: Callable[[Plan], None],
+    identity: epochs.Identity,
+    hold: epochs.Hold,
+) -> Iterator[Manifest]:
+    """Yield every commit, after what it tells Kafka is there. An epoch that breaks is tried again, then in parts."""
+
+    def run(plan: StreamPlan) -> None:
+        with holding(plan.held):
+            run_plan(plan)
+
+    unfinished = planner.take_up()
+    while True:
+        try:
+            for manifest in epochs.run_epochs(dataset, planner, run, identity, lambda: None, unfinished, hold.require):
+                if outbox is not None:
+                    outbox.publish(manifest.epoch, partial(_letters, dataset, planner, outbox, manifest))
+                yield manifest
+            return
+        except EpochBroke as error:
+            log.error("%s", error)
+            unfinished = planner.broke(_next_epoch(dataset), str(error))
+
+
+def _next_epoch(dataset: Dataset) -> int:
+    return dataset.manifests[-1].epoch + 1 if dataset.manifests else 1
+
+
+def _letters(dataset: Dataset, planner: StreamPlanner, outbox: Outbox, manifest: Manifest) -> Iterator[Letter]:
+    """Yield what a commit tells Kafka; what is too large for its topic is told in short."""
+    publishes = manifest.told[KIND]["publishes"]
+    if "results" in publishes:
+        for letter in results(dataset, manifest, publishes["results"]):
+            yield letter if outbox.fits(letter) else _short_result(letter)
+    if "dead_letter" in publishes:
+        failures = failed(dataset, manifest)
+        for letter in dead_letters(failures, publishes["dead_letter"], planner.message):
+            yield letter if outbox.fits(letter) else _short_letter(letter)
+
+
+def _short_result(letter: Letter) -> Letter:
+    told = json.loads(letter.value or b"{}")
+    why = {"error": "too_large", "message": f"{len(told['labels'])} labels: see the data set", "labels": []}
+    return Letter(letter.topic, letter.key, json.dumps(told | why).encode(), letter.headers)
+
+
+def _short_letter(letter: Letter) -> Letter:
+    told = [each for each in letter.headers if len(each[1]) < 1000]
+    note = (DEAD_MESSAGE, b"the value is too large for this topic: see the source")
+    return Letter(letter.topic, letter.key or b"too large", None, (*told, note))
+
+
+def _outbox(
+    dataset: Dataset, planner: StreamPlanner, access: Access, targets: dict[str, str], hold: epochs.Hold
+) -> Outbox | None:
+    """Return the door to Kafka, after what a killed run still owed has gone through it; null where nobody asked."""
+    told = [manifest for manifest in dataset.manifests if manifest.told.get(KIND, {}).get("publishes")]
+    topics = {
+        *targets.values(),
+        *(topic for manifest in told[-1:] for topic in manifest.told[KIND]["publishes"].values()),
+    }
+    if not topics:
+        return None
+    outbox = Outbox(planner.servers, access, stream_id(dataset), sorted(topics), hold.require)
+    owed = [manifest for manifest in told if manifest.epoch > outbox.last]
+    if outbox.last > (dataset.manifests[-1].epoch if dataset.manifests else 0):
+        raise RunError(
+            f"Kafka has the results of epoch {outbox.last}, which {dataset.path} has not: it was restored from an "
+            "older copy. Restore a newer one, or begin another data set"
+        )
+    if len(owed) > 1:
+        raise RunError(
+            f"Kafka has no results behind epoch {outbox.last}, but {dataset.path} sent those of {len(owed)} epochs "
+            "since: the ledger topic was deleted. Nothing is sent twice: begin another data set"
+        )
+    for manifest in owed:
+        log.info("sending the results of epoch %d, which a killed run had committed", manifest.epoch)
+        outbox.publish(manifest.epoch, partial(_letters, dataset, planner, outbox, manifest))
+    return outbox
+
+
+class _Progress:
+    """A line now and then, and none while nothing comes."""
+
+    def __init__(self) -> None:
+        self.items, self.since, self.told_at = 0, time.monotonic(), 0.0
+
+    def committed(self, manifest: Manifest) -> None:
+        """Tell what is safe."""
+        self.items += manifest.told["items"]
+        now = time.monotonic()
+        if now - self.told_at >= _LINE_SECONDS:
+            rate = self.items / (now - self.since)
+            log.info("epoch %d committed: %d items done, %.1f items/s", manifest.epoch, self.items, rate)
+            self.items, self.since, self.told_at = 0, now, now
+
+
+def _finish(options: argparse.Namespace, dataset: Dataset, run: Run, configuration_hash: str) -> int:
+    """Tell the counts; a run that has caught up also leaves exports and the report."""
+    stopped = stop_requested()
+    if stopped:
+        log.warning("stopped on request: what was committed stands; run the same command again to go on")
+        print(f"this run: {run.items} items", flush=True)
+        return 0
+    if not options.no_export:
+        from pipelines.export import export_all
+
+        export_all(dataset, options.coco_categories)
+    from pipelines.report import write_report
+
+    told = summarise(dataset, run, 0, configuration_hash)
+    write_summary(dataset, told)
+    write_report(dataset, told)
+    print(*last_lines(told, dataset.path), sep="\n", flush=True)
+    return run.exit_code(options.max_failure_rate)
+
+
+def _targets(options: argparse.Namespace, sources: Sequence[Address]) -> dict[str, str]:
+    """Return the topics to which epochs are told, by purpose; all on the cluster of the input."""
+    named = {"results": options.results, "dead_letter": options.dead_letter}
+    targets = {}
+    for purpose, uri in named.items():
+        if uri is None:
+            continue
+        option = "--" + purpose.replace("_", "-")
+        address = Address.parse(uri, option)
+        if address.servers != sources[0].servers:
+            raise UsageError(
+                f"{option} {uri}: expected a topic on {sources[0].servers}, because a transaction is of one cluster"
+            )
+        targets[purpose] = address.one_topic
+    read = {topic for source in sources for topic in source.topics}
+    if again := read & set(targets.values()):
+        raise UsageError(f"the topic {', '.join(sorted(again))} is both read and written: name another")
+    return targets
+
+
+def _require_sense(options: argparse.Namespace, beam_arguments: Sequence[str], inputs: Sequence[str]) -> None:
+    files = [uri for uri in inputs if not is_kafka(uri)]
+    if files:
+        raise UsageError(f"--input {files[0]}: topics and files cannot be the inputs of one run; label them in two")
+    if len({Address.parse(uri, "--input").servers for uri in inputs}) > 1:
+        raise UsageError("--input: expected topics of one cluster, got several; run one job for each")
+    if options.runner != "DirectRunner" or any("multi_processing" in word for word in beam_arguments):
+        raise UsageError("--input kafka://... runs with --runner=DirectRunner and threads: messages stay in its memory")
+    if options.duplicates == Duplicates.NEAR:
+        raise UsageError("--duplicates near: frames of a stream are never dropped as duplicates; leave it away")
+    for name in ("retry_failed", "limit", "dry_run"):
+        if getattr(options, name):
+            option = "--" + name.replace("_", "-")
+            hint = ": `pipelines.produce --replay` brings dead letters back" if name == "retry_failed" else ""
+            raise UsageError(f"{option} is for files, not for topics{hint}")
