@@ -25,6 +25,7 @@ from transforms.kafka.address import is_kafka
 if TYPE_CHECKING:
     from pipelines.configuration import Configuration
     from pipelines.dataset import Dataset
+    from pipelines.metrics import Metrics
     from pipelines.summary import Run
     from transforms.source import Listing
 
@@ -206,6 +207,18 @@ def parser() -> shared.Parser:
         metavar="FILE",
         help="options in TOML, as `fps = 5`; the command line wins. What a run used is kept in report/recipe.toml",
     )
+    run.add_argument(
+        "--metrics-port",
+        type=shared.whole(0, 65_535),
+        metavar="N",
+        help="answer /metrics (Prometheus), /healthz and /readyz on this port; 0 takes a free one, which the log names",
+    )
+    run.add_argument(
+        "--metrics-host",
+        default="0.0.0.0",
+        metavar="ADDRESS",
+        help="where: 127.0.0.1 for this machine alone, :: for IPv6 too",
+    )
     shared.add_shared(run, "epoch-items", "max-bytes", "max-pixels", "max-failure-rate", "log-format")
     return made
 
@@ -221,14 +234,19 @@ def main(argv: Sequence[str]) -> int:
     inputs = options.input or [_samples()]
     output = Path(options.output)
     require_output(output)
-    if any(map(is_kafka, inputs)):
-        from pipelines import continuous
-
-        return continuous.main(options, beam_arguments, inputs, effective(arguments, options, beam_arguments), started)
-    if options.dry_run:
+    of_topics = any(map(is_kafka, inputs))
+    if options.dry_run and not of_topics:
         return _dry_run(options, inputs, output)
+    from pipelines.metrics import Metrics, serving
+
     recipe = effective(arguments, options, beam_arguments)
-    return _annotate(options, beam_arguments, inputs, output, recipe, started)
+    metrics = Metrics()
+    with serving(metrics, options.metrics_host, options.metrics_port):
+        if of_topics:
+            from pipelines import continuous
+
+            return continuous.main(options, beam_arguments, inputs, recipe, started, metrics)
+        return _annotate(options, beam_arguments, inputs, output, recipe, started, metrics)
 
 
 def _samples() -> str:
@@ -273,6 +291,7 @@ def _annotate(
     output: Path,
     recipe: bytes,
     started: float,
+    metrics: "Metrics",
 ) -> int:
     from pipelines import epochs, labelling
     from pipelines.configuration import require_same
@@ -311,12 +330,14 @@ def _annotate(
             limit=options.limit,
         )
         run_plan = labelling.runner(options, beam_arguments, dataset, configuration, identity)
+        metrics.loaded(dataset, options.epoch_items, identity.version, configuration.hash)
         run = Run(started)
         count = partial(_count, inputs, output)
         with stopping.stop_on_signals(), Progress(count, lambda: planner.more_items) as progress:
             unfinished = take_up(dataset, planner)
             for manifest in epochs.run_epochs(dataset, planner, run_plan, identity, progress.draw, unfinished):
                 run.add(manifest)
+                metrics.committed(manifest)
                 progress.committed(manifest)
             stopped = stopping.stop_requested()
         return _finish(options, dataset, run, listing.skipped, configuration, stopped)

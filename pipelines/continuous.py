@@ -36,7 +36,12 @@ _LINE_SECONDS = 10.0
 
 
 def main(
-    options: argparse.Namespace, beam_arguments: list[str], inputs: Sequence[str], recipe: bytes, started: float
+    options: argparse.Namespace,
+    beam_arguments: list[str],
+    inputs: Sequence[str],
+    recipe: bytes,
+    started: float,
+    metrics: Metrics,
 ) -> int:
     """Run the job until it has caught up, if so asked, or is stopped; return its exit code."""
     _require_sense(options, beam_arguments, inputs)
@@ -45,6 +50,7 @@ def main(
     access = read_access(options.kafka_config)
     allowed = AllowedRoots.of(options.allow_uri)
     require_broker(sources[0].servers, access)
+    metrics.broker(answers=True)
     output = Path(options.output)
     before = epochs.standing_configuration(Dataset(output)) if is_dataset(output) else None
     configuration, models, _ = labelling.configured(options, None if options.new_configuration else before)
@@ -59,7 +65,7 @@ def main(
         epochs.collect_garbage(dataset)
         write_atomic(str(output / RECIPE), recipe)
         clock.reset()
-        metrics = Metrics()
+        metrics.loaded(dataset, options.epoch_items, identity.version, configuration.hash)
         planner = StreamPlanner(
             dataset,
             configuration.told(),
@@ -72,19 +78,19 @@ def main(
             until_caught_up=options.until_caught_up,
             observer=metrics,
         )
-        outbox = _outbox(dataset, planner, access, targets, hold)
+        outbox = _outbox(dataset, planner, access, targets, hold, metrics)
         run_plan = labelling.runner(options, beam_arguments, dataset, configuration, identity)
         run = Run(started)
         progress = _Progress()
         try:
-            for manifest in _feed(dataset, planner, outbox, run_plan, identity, hold):
+            for manifest in _feed(dataset, planner, outbox, run_plan, identity, hold, metrics):
                 run.add(manifest)
-                metrics.committed(manifest)
                 progress.committed(manifest)
         finally:
             planner.close()
             if outbox is not None:
                 outbox.close()
+        metrics.finishing()
         return _finish(options, dataset, run, configuration.hash)
 
 
@@ -95,6 +101,7 @@ def _feed(
     run_plan: Callable[[Plan], None],
     identity: epochs.Identity,
     hold: epochs.Hold,
+    metrics: Metrics,
 ) -> Iterator[Manifest]:
     """Yield every commit, after what it tells Kafka is there. An epoch that breaks is tried again, then in parts."""
 
@@ -105,9 +112,13 @@ def _feed(
     unfinished = planner.take_up()
     while True:
         try:
-            for manifest in epochs.run_epochs(dataset, planner, run, identity, lambda: None, unfinished, hold.require):
+            for manifest in epochs.run_epochs(
+                dataset, planner, run, identity, metrics.working, unfinished, hold.require
+            ):
+                metrics.committed(manifest)
                 if outbox is not None:
                     outbox.publish(manifest.epoch, partial(_letters, dataset, planner, outbox, manifest))
+                    metrics.published(outbox.last)
                 yield manifest
             return
         except EpochBroke as error:
@@ -144,7 +155,12 @@ def _short_letter(letter: Letter) -> Letter:
 
 
 def _outbox(
-    dataset: Dataset, planner: StreamPlanner, access: Access, targets: dict[str, str], hold: epochs.Hold
+    dataset: Dataset,
+    planner: StreamPlanner,
+    access: Access,
+    targets: dict[str, str],
+    hold: epochs.Hold,
+    metrics: Metrics,
 ) -> Outbox | None:
     """Return the door to Kafka, after what a killed run still owed has gone through it; null where nobody asked."""
     told = [manifest for manifest in dataset.manifests if manifest.told.get(KIND, {}).get("publishes")]
@@ -154,7 +170,7 @@ def _outbox(
     }
     if not topics:
         return None
-    outbox = Outbox(planner.servers, access, stream_id(dataset), sorted(topics), hold.require)
+    outbox = Outbox(planner.servers, access, stream_id(dataset), sorted(topics), hold.require, metrics.broker)
     owed = [manifest for manifest in told if manifest.epoch > outbox.last]
     if outbox.last > (dataset.manifests[-1].epoch if dataset.manifests else 0):
         raise RunError(
@@ -169,6 +185,7 @@ def _outbox(
     for manifest in owed:
         log.info("sending the results of epoch %d, which a killed run had committed", manifest.epoch)
         outbox.publish(manifest.epoch, partial(_letters, dataset, planner, outbox, manifest))
+    metrics.published(dataset.manifests[-1].epoch if dataset.manifests else 0)
     return outbox
 
 

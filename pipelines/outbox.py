@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -52,15 +52,31 @@ class Letter:
         return len(self.key or b"") + len(self.value or b"") + told + _ROOM
 
 
+class Tell(Protocol):
+    """Hears whether the broker answers."""
+
+    def __call__(self, *, answers: bool) -> None: ...
+
+
 class Outbox:
     """A transactional producer that survives its broker and gives way to a run that took over."""
 
     def __init__(
-        self, servers: str, access: Access, name: str, topics: Iterable[str], require_ours: Callable[[], None]
+        self,
+        servers: str,
+        access: Access,
+        name: str,
+        topics: Iterable[str],
+        require_ours: Callable[[], None],
+        tell: Tell,
     ) -> None:
-        """`name` is the data set's id; `require_ours` raises RunError where another run has taken the data set over."""
+        """`name` is the data set's id; `require_ours` raises RunError where another run has taken the data set over.
+
+        `tell` hears whether the broker answers.
+        """
         self.servers, self.access, self.name = servers, access, name
         self.require_ours = require_ours
+        self.tell = tell
         self.producer: KafkaProducer | None = None
         self.last = 0
         self.limits = self._prepared(list(topics))
@@ -159,6 +175,7 @@ class Outbox:
             try:
                 do()
             except (KafkaError, BrokerAway) as error:
+                self.tell(answers=False)
                 self.close()
                 self.require_ours()
                 if time.monotonic() - told_at > _TELL_SECONDS:
@@ -167,6 +184,7 @@ class Outbox:
                 wait_for_stop(pause)
                 pause = min(2 * pause, 5.0)
             else:
+                self.tell(answers=True)
                 return
 
     def _prepared(self, topics: list[str]) -> dict[str, int]:

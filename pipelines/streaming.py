@@ -84,6 +84,9 @@ class Observer(Protocol):
     def closed(self, ranges: Ranges, records: Sequence[Record]) -> None:
         """Take in an epoch that is about to run."""
 
+    def alive(self) -> None:
+        """Take in that the loop turns."""
+
 
 class StreamPlanner:
     """Turns what arrives into plans, one at a time; at most one epoch's messages are in memory."""
@@ -229,6 +232,7 @@ class StreamPlanner:
         size = 0
         waited_since = self.closed_at
         while not stop_requested():
+            self.observer.alive()
             if not records and time.monotonic() - self.looked_at > LOOK_SECONDS:
                 self._look()
             most = min(self._most() - len(records), _AT_ONCE, max(1, (self.limits.size_bytes - size) // _MEAN_BYTES))

@@ -113,7 +113,7 @@ class Feed(threading.Thread):
             except (KafkaError, RunError, TimeoutError):
                 self.troubles += 1
                 if producer is not None:
-                    with suppress(TimeoutError):
+                    with suppress(KafkaError, TimeoutError):
                         within(3, lambda gone=producer: gone.close(timeout=1))
                 producer = None
                 time.sleep(0.2)
@@ -122,7 +122,8 @@ class Feed(threading.Thread):
             due = (self.committed + self.aborted) / self.rate - (time.monotonic() - started)
             self.enough.wait(max(0.0, due))
         if producer is not None:
-            within(5, lambda: producer.close(timeout=2))
+            with suppress(KafkaError, TimeoutError):
+                within(5, lambda: producer.close(timeout=2))
 
     def _producer(self) -> Any:
         made = clients.producer(self.broker.address, Access(), transactional_id=f"feed-{self.topic}")
@@ -145,7 +146,7 @@ class Feed(threading.Thread):
     def fed(self, seconds: float = 120.0) -> Self:
         """Wait for its end."""
         self.join(seconds)
-        if self.is_alive():
+        if self.is_alive() or not (self.enough.is_set() or self.committed >= self.messages):
             raise Broken(f"the feed sent {self.committed} of {self.messages} messages in {seconds:.0f} s")
         return self
 

@@ -54,8 +54,8 @@ def asked() -> Iterator[str]:
 def metrics_in(expression: str) -> set[str]:
     """Return the names of metrics in PromQL.
 
-    >>> metrics_in('sum by (le) (rate(x_bucket{job="y"}[5m])) > 0 and on (z) up')
-    {'x_bucket', 'up'}
+    >>> sorted(metrics_in('sum by (le) (rate(x_bucket{job="y"}[5m])) > 0 and on (z) up'))
+    ['up', 'x_bucket']
     """
     bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^]]*\]|\b(by|without|on|ignoring)\s*\([^)]*\)', " ", expression)
     return {name for name in re.findall(r"\b[a-zA-Z_:]\w*\b(?!\s*\()", bare) if name not in ("and", "or", "unless")}

@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from schemas.layout import MANIFESTS, PLANS, TEMPORARY, epoch_file
+from schemas.layout import MANIFESTS, PLANS, TEMPORARY, epoch_file, shard_number
 from schemas.reasons import Outcome
 from schemas.tables import CROPS, TABLES, Tables
 from tests.builders import LABELS, column
-from schemas.layout import shard_number
 from transforms.write import write_shard
 
 METADATA = {"version": "0.3.0", "configuration_hash": "abc", "labels": list(LABELS)}
