@@ -13,6 +13,7 @@ JOBS = {
     "produce": "feed a Kafka topic: pictures, frames of videos, cameras; bring dead letters back",
     "export": "write COCO, YOLO, VOC, CVAT, Label Studio, CSV, JSON lines or a labelled video",
     "evaluate": "hold a data set's labels against the truth",
+    "status": "how far a data set is: done, failed, in progress, pending; the story of one item",
     "compact": "make few large files of the many small ones of a data set that is fed for long",
     "models": "list, fetch and check the models",
 }

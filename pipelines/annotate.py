@@ -147,6 +147,20 @@ def parser() -> shared.Parser:
         "--dead-letter", metavar="KAFKA", help="send messages that failed to kafka://host:port/topic, with the reason"
     )
     topics.add_argument(
+        "--review-queue", metavar="KAFKA", help="send what waits for a person to kafka://host:port/topic"
+    )
+    topics.add_argument(
+        "--review-below",
+        type=shared.share,
+        metavar="SHARE",
+        help="labels of which the model is less sure than this (0..1) also wait for a person",
+    )
+    topics.add_argument(
+        "--decisions",
+        metavar="KAFKA",
+        help="lay people's decisions that come on kafka://host:port/topic over the data set, a JSON object each",
+    )
+    topics.add_argument(
         "--from",
         dest="beginning",
         type=shared.beginning,
@@ -183,6 +197,13 @@ def parser() -> shared.Parser:
         "--kafka-config",
         metavar="FILE",
         help="security.protocol, sasl.username, ... one a line (default: the file that LABELSTREAM_KAFKA_CONFIG names)",
+    )
+    topics.add_argument(
+        "--compact-every",
+        type=shared.whole(0),
+        default=1000,
+        metavar="N",
+        help="make few large files of many small ones every N epochs, as `pipelines.compact` does; 0: never",
     )
     topics.add_argument(
         "--take-over",

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from pipelines import epochs, labelling
+from pipelines.compact import compact
 from pipelines.configuration import require_same
 from pipelines.dataset import Dataset, Manifest, is_dataset
 from pipelines.letters import dead_letters, failed, results
@@ -86,6 +87,8 @@ def main(
             for manifest in _feed(dataset, planner, outbox, run_plan, identity, hold, metrics):
                 run.add(manifest)
                 progress.committed(manifest)
+                if options.compact_every and manifest.epoch % options.compact_every == 0:
+                    compact(dataset)
         finally:
             planner.close()
             if outbox is not None:

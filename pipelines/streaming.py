@@ -117,6 +117,7 @@ class StreamPlanner:
         self.limits = limits
         self.publishes = publishes
         self.observer = observer
+        self.interrupted: Callable[[], bool] = lambda: False
         self.admin = clients.admin(self.servers, access)
         self.reader = Reader(self.servers, access)
         self.roots = Roots(dataset)
@@ -226,7 +227,11 @@ class StreamPlanner:
     # ------------------------------------------------------------------------------------------- what comes next
 
     def next(self, epoch: int) -> StreamPlan | None:
-        """Return the plan of what has arrived; wait for something. None when caught up, if so asked, or stopped."""
+        """Return the plan of what has arrived; wait for something.
+
+        None when caught up, if so asked, when stopped, and where nothing is here and `interrupted` says that there is
+        something else to do.
+        """
         self.recent = {}
         records: list[Record] = []
         size = 0
@@ -242,6 +247,8 @@ class StreamPlanner:
             if got and not records and time.monotonic() - now > _MORE_MS / 1000:
                 waited_since = time.monotonic()  # it did not wait: nothing was there before
             records += got
+            if not records and self.interrupted():
+                return None
             size += sum(len(record.value or b"") for record in got)
             if records and self._is_full(len(records), size, left, came=bool(got)):
                 break
