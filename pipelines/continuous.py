@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from pipelines import epochs, labelling
+from pipelines import decided, epochs, labelling, review_queue
 from pipelines.compact import compact
 from pipelines.configuration import require_same
 from pipelines.dataset import Dataset, Manifest, is_dataset
+from pipelines.decided import Decisions
 from pipelines.letters import dead_letters, failed, results
 from pipelines.logs import log
 from pipelines.metrics import Metrics
@@ -80,17 +81,20 @@ def main(
             observer=metrics,
         )
         outbox = _outbox(dataset, planner, access, targets, hold, metrics)
+        decisions = _decisions(options, dataset, planner, access, targets, hold)
         run_plan = labelling.runner(options, beam_arguments, dataset, configuration, identity)
         run = Run(started)
         progress = _Progress()
         try:
-            for manifest in _feed(dataset, planner, outbox, run_plan, identity, hold, metrics):
+            for manifest in _feed(dataset, planner, outbox, decisions, run_plan, identity, hold, metrics):
                 run.add(manifest)
                 progress.committed(manifest)
                 if options.compact_every and manifest.epoch % options.compact_every == 0:
                     compact(dataset)
         finally:
             planner.close()
+            if decisions is not None:
+                decisions.close()
             if outbox is not None:
                 outbox.close()
         metrics.finishing()
@@ -101,6 +105,7 @@ def _feed(
     dataset: Dataset,
     planner: StreamPlanner,
     outbox: Outbox | None,
+    decisions: Decisions | None,
     run_plan: Callable[[Plan], None],
     identity: epochs.Identity,
     hold: epochs.Hold,
@@ -112,6 +117,17 @@ def _feed(
         with holding(plan.held):
             run_plan(plan)
 
+    def publish(manifest: Manifest) -> None:
+        if outbox is not None:
+            outbox.publish(manifest.epoch, partial(_letters, dataset, planner, outbox, manifest))
+            metrics.published(outbox.last)
+
+    def decide(decisions: Decisions) -> None:
+        planner.recent |= {record.name: record for record in decisions.records}
+        manifest = decisions.take()
+        if manifest is not None:
+            publish(manifest)
+
     unfinished = planner.take_up()
     while True:
         try:
@@ -119,11 +135,14 @@ def _feed(
                 dataset, planner, run, identity, metrics.working, unfinished, hold.require
             ):
                 metrics.committed(manifest)
-                if outbox is not None:
-                    outbox.publish(manifest.epoch, partial(_letters, dataset, planner, outbox, manifest))
-                    metrics.published(outbox.last)
+                publish(manifest)
                 yield manifest
-            return
+                if decisions is not None and not stop_requested() and decisions.due():
+                    decide(decisions)
+            if decisions is None or stop_requested() or not decisions.left():
+                return
+            decide(decisions)
+            unfinished = None
         except EpochBroke as error:
             log.error("%s", error)
             unfinished = planner.broke(_next_epoch(dataset), str(error))
@@ -135,7 +154,12 @@ def _next_epoch(dataset: Dataset) -> int:
 
 def _letters(dataset: Dataset, planner: StreamPlanner, outbox: Outbox, manifest: Manifest) -> Iterator[Letter]:
     """Yield what a commit tells Kafka; what is too large for its topic is told in short."""
-    publishes = manifest.told[KIND]["publishes"]
+    publishes = _publishes(manifest)
+    if KIND not in manifest.told:
+        for letter in decided.letters(dataset, manifest, planner.message):
+            is_review = letter.topic == publishes.get("review")
+            yield letter if outbox.fits(letter) else review_queue.short(letter) if is_review else _short_letter(letter)
+        return
     if "results" in publishes:
         for letter in results(dataset, manifest, publishes["results"]):
             yield letter if outbox.fits(letter) else _short_result(letter)
@@ -143,6 +167,14 @@ def _letters(dataset: Dataset, planner: StreamPlanner, outbox: Outbox, manifest:
         failures = failed(dataset, manifest)
         for letter in dead_letters(failures, publishes["dead_letter"], planner.message):
             yield letter if outbox.fits(letter) else _short_letter(letter)
+    if "review" in publishes:
+        for letter in review_queue.of_epoch(dataset, manifest, publishes):
+            yield letter if outbox.fits(letter) else review_queue.short(letter)
+
+
+def _publishes(manifest: Manifest) -> dict[str, str]:
+    """Return to which topics a commit is told."""
+    return dict(manifest.told.get(KIND, manifest.told.get(decided.KIND, {})).get("publishes", {}))
 
 
 def _short_result(letter: Letter) -> Letter:
@@ -166,11 +198,10 @@ def _outbox(
     metrics: Metrics,
 ) -> Outbox | None:
     """Return the door to Kafka, after what a killed run still owed has gone through it; null where nobody asked."""
-    told = [manifest for manifest in dataset.manifests if manifest.told.get(KIND, {}).get("publishes")]
-    topics = {
-        *targets.values(),
-        *(topic for manifest in told[-1:] for topic in manifest.told[KIND]["publishes"].values()),
-    }
+    told = [manifest for manifest in dataset.manifests if _publishes(manifest)]
+    topics = set(review_queue.topics_of(targets).values())
+    for manifest in told[-1:]:
+        topics |= set(review_queue.topics_of(_publishes(manifest)).values())
     if not topics:
         return None
     outbox = Outbox(planner.servers, access, stream_id(dataset), sorted(topics), hold.require, metrics.broker)
@@ -190,6 +221,31 @@ def _outbox(
         outbox.publish(manifest.epoch, partial(_letters, dataset, planner, outbox, manifest))
     metrics.published(dataset.manifests[-1].epoch if dataset.manifests else 0)
     return outbox
+
+
+def _decisions(
+    options: argparse.Namespace,
+    dataset: Dataset,
+    planner: StreamPlanner,
+    access: Access,
+    targets: dict[str, str],
+    hold: epochs.Hold,
+) -> Decisions | None:
+    """Return what reads people's decisions; null where nobody asked."""
+    if options.decisions is None:
+        return None
+    decisions = Decisions(
+        dataset,
+        Address.parse(options.decisions, "--decisions").one_topic,
+        servers=planner.servers,
+        access=access,
+        admin=planner.admin,
+        publishes=targets,
+        until_caught_up=options.until_caught_up,
+        require_ours=hold.require,
+    )
+    planner.interrupted = decisions.due
+    return decisions
 
 
 class _Progress:
@@ -230,7 +286,7 @@ def _finish(options: argparse.Namespace, dataset: Dataset, run: Run, configurati
 
 def _targets(options: argparse.Namespace, sources: Sequence[Address]) -> dict[str, str]:
     """Return the topics to which epochs are told, by purpose; all on the cluster of the input."""
-    named = {"results": options.results, "dead_letter": options.dead_letter}
+    named = {"results": options.results, "dead_letter": options.dead_letter, "review_queue": options.review_queue}
     targets = {}
     for purpose, uri in named.items():
         if uri is None:
@@ -241,10 +297,21 @@ def _targets(options: argparse.Namespace, sources: Sequence[Address]) -> dict[st
             raise UsageError(
                 f"{option} {uri}: expected a topic on {sources[0].servers}, because a transaction is of one cluster"
             )
-        targets[purpose] = address.one_topic
+        targets[purpose.removesuffix("_queue")] = address.one_topic
     read = {topic for source in sources for topic in source.topics}
+    if options.decisions is not None:
+        address = Address.parse(options.decisions, "--decisions")
+        if address.servers != sources[0].servers:
+            raise UsageError(f"--decisions {options.decisions}: expected a topic on {sources[0].servers}")
+        if address.one_topic in read:
+            raise UsageError(f"the topic {address.one_topic} cannot be both --input and --decisions: name another")
+        read.add(address.one_topic)
     if again := read & set(targets.values()):
         raise UsageError(f"the topic {', '.join(sorted(again))} is both read and written: name another")
+    if options.review_below is not None:
+        if "review" not in targets:
+            raise UsageError("--review-below needs --review-queue, the topic to which it is told")
+        targets["review_below"] = str(options.review_below)
     return targets
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipelines.logs import configure, log
-from pipelines.memory import give_back
+from pipelines.memory import give_back, settle
 from schemas.errors import UsageError
 from schemas.vocabulary import label_order
 
@@ -156,6 +156,7 @@ class _Runs:
                 run_pipeline(build_it, what, settings.root, self.options.runner, engine)
                 return
             self.repeated = Repeated(partial(build, planned=None, settings=settings), settings.root, engine)
+            settle()
         put_ready(planned)
         self.repeated.run(what, alone=len(planned) == 1)
 

@@ -25,6 +25,12 @@ def share_heaps() -> None:
         libc.mallopt(_M_ARENA_MAX, _ARENAS)
 
 
+def settle() -> None:
+    """Let the collector pass over all that is there by now, as code and models: it is looked at for nothing again."""
+    gc.collect()
+    gc.freeze()
+
+
 def give_back() -> None:
     """Return freed memory to the system: between epochs, where it costs some milliseconds."""
     import pyarrow as pa

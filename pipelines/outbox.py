@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, MessageSizeTooLargeError, TopicAlreadyExistsError
+from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, TopicAlreadyExistsError
 
 from pipelines.logs import log
 from schemas.errors import RunError
@@ -121,7 +121,7 @@ class Outbox:
                 producer.send(LEDGER, key=self.name.encode(), value=marker, partition=0),
             )
         )
-        producer.flush(COMMIT_SECONDS)
+        _flush(producer)
         for letter, future in sent:
             try:
                 # A commit may "succeed" without a record whose sending failed, so each is looked at.
@@ -200,6 +200,17 @@ class Outbox:
             raise RunError(f"the topics for results cannot be made or described: {type(error).__name__}") from None
         finally:
             admin.close()
+
+
+def _flush(producer: KafkaProducer) -> None:
+    """Wait until all is sent; a request to stop is not kept waiting: what is not committed stays owed."""
+    deadline = time.monotonic() + COMMIT_SECONDS
+    while True:
+        try:
+            return producer.flush(1.0)
+        except KafkaTimeoutError:
+            if stop_requested() or time.monotonic() > deadline:
+                raise
 
 
 def _make(admin: Any, topic: str) -> None:

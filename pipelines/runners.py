@@ -10,6 +10,7 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.portability import python_urns
 from apache_beam.portability.api import beam_provision_api_pb2, beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
@@ -76,6 +77,7 @@ class Repeated:
         self.build, self.root, self.options = build, root, options
         self.engine = _Remembering.of(options)
         self.lone_worker = _embedded(options)  # has one worker, as long as it runs what another has translated
+        self.in_one_thread: beam_runner_api_pb2.Pipeline | None = None
 
     def run(self, what: str, *, alone: bool) -> None:
         """Run it to its end, as `run_pipeline`; `alone` where there is not enough for more than one worker."""
@@ -84,9 +86,22 @@ class Repeated:
                 pipeline = beam.Pipeline(runner=self.engine, options=self.options)
                 self.build(pipeline)
                 pipeline.run().wait_until_finish()
+            elif alone:
+                self.in_one_thread = self.in_one_thread or _without_servers(self.engine.translated)
+                self.lone_worker.run_via_runner_api(self.in_one_thread, self.options).wait_until_finish()
             else:
-                engine = self.lone_worker if alone else self.engine
-                engine.run_via_runner_api(self.engine.translated, self.options).wait_until_finish()
+                self.engine.run_via_runner_api(self.engine.translated, self.options).wait_until_finish()
+
+
+def _without_servers(translated: beam_runner_api_pb2.Pipeline) -> beam_runner_api_pb2.Pipeline:
+    """Return the pipeline for a worker in the engine's own thread, to which nothing must be sent over a socket."""
+    changed = beam_runner_api_pb2.Pipeline()
+    changed.CopyFrom(translated)
+    for environment in changed.components.environments.values():
+        if environment.urn == python_urns.EMBEDDED_PYTHON_GRPC:
+            environment.urn = python_urns.EMBEDDED_PYTHON
+            environment.payload = b""
+    return changed
 
 
 @contextlib.contextmanager

@@ -275,12 +275,7 @@ def pace(manifests: Sequence[Manifest], began: Offsets, since: float | None, now
     A commit that was folded of many counts only where no other is newer, because it tells one time for all.
     """
     times = [committed_at(one) for one in manifests]
-    at = len(manifests)
-    while at > 0 and len(manifests) - at < COMMITS and times[at - 1] is not None:
-        at -= 1
-        if at < len(manifests) - 1 and (manifests[at].is_folded or (since and (times[at] or 0) < since)):
-            at += 1
-            break
+    at = len(manifests) - _recent(manifests, times, since or 0.0)
     recent = manifests[at:]
     if not recent:
         return Pace(0, None, None, 0)
@@ -299,6 +294,16 @@ def pace(manifests: Sequence[Manifest], began: Offsets, since: float | None, now
     if passed <= 0:
         return Pace(len(recent), None, None, round(hour))
     return Pace(len(recent), items / passed, None if read is None else read / passed, round(hour))
+
+
+def _recent(manifests: Sequence[Manifest], times: Sequence[float | None], since: float) -> int:
+    """Return how many of the last commits tell the rate: those since then, and not folded ones; at least the last."""
+    count = 0
+    for one, moment in zip(reversed(manifests), reversed(times), strict=True):
+        if count == COMMITS or moment is None or (count and (one.is_folded or moment < since)):
+            break
+        count += 1
+    return count
 
 
 def _share(manifests: Sequence[Manifest], times: Sequence[float | None], number: int, since: float) -> float:
@@ -416,6 +421,8 @@ def stream_of(
             found, why = ask(Address(servers, patterns), known, stream_id, access), ""
         except (RunError, UsageError) as error:
             found, why = None, str(error)
+    if told is None and start is None and found is not None:
+        nexts = ahead = found.begins  # nothing is begun: nothing is lost either
     places = sorted({*ahead, *(found.ends if found else ())})
     partitions = tuple(_partition(place, nexts, ahead, lost.get(place, 0), found) for place in places)
     topics = tuple(sorted({*known, *(place[0] for place in places)}))

@@ -56,7 +56,7 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
         over = "the last commit" if rate["commits"] == 1 else f"the last {rate['commits']} commits"
         hour = f"{rate['last_hour_items']:,} items in the last hour"
         yield _line("rate", f"{rate['items_per_second']:,.1f} items/s over {over}; {hour}")
-    if pending["seconds_left"] is not None:
+    if pending["seconds_left"]:
         yield _line("time left", f"about {duration(pending['seconds_left'])}")
     if stream is not None:
         yield _line(
@@ -80,6 +80,8 @@ def _run_text(run: Mapping[str, Any]) -> str:
 
 
 def _with_kinds(count: int, kinds: Mapping[str, int], unit: str = "") -> str:
+    if not count:
+        return "nothing"
     most = sorted(kinds.items(), key=lambda pair: -pair[1])[:_MOST_SHOWN]
     return f"{count:,} {unit}".strip() + (f" ({', '.join(f'{kind} {n:,}' for kind, n in most)})" if most else "")
 
@@ -100,7 +102,7 @@ def _pending_text(pending: Mapping[str, Any], stream: Mapping[str, Any] | None) 
     if pending["files"] is not None:
         known.append(f"{pending['files']:,} files, {pending['bytes'] / 1e6:,.1f} MB")
     if stream is not None and not stream["answers"]:
-        known.append(f"unknown of the topics, Kafka is away: {stream['why']}")
+        known.append(f"unknown of the topics, Kafka cannot be asked: {stream['why']}")
     elif pending["why_unknown"]:
         known.append(f"unknown: {pending['why_unknown']}")
     return "; ".join(known) or "nothing"
@@ -111,7 +113,7 @@ def _results_text(results: Mapping[str, Any], last: int | None) -> str:
     if results["epoch"] is None:
         return f"{where}: up to which epoch only Kafka knows"
     owed = f"; {results['epochs_owed']} epochs are owed" if results["epochs_owed"] else ", all"
-    return f"{where}: up to epoch {results['epoch']} of {last or 0}{owed}"
+    return f"{where}: up to epoch {results['epoch']} of {last}{owed}" if last else f"{where}: nothing to tell yet"
 
 
 def _partition_lines(partitions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -131,10 +133,7 @@ def _partition_lines(partitions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def story_lines(told: Mapping[str, Any]) -> Iterator[str]:
     """Yield an item's story as text."""
     rows = told["rows"]
-    why = {
-        name: told[name] for name in ("why", "epoch", "since", "offsets_before", "uri", "size_bytes") if name in told
-    }
-    yield f"{told['item']}: {told['state']}" + "".join(f", {name.replace('_', ' ')} {v}" for name, v in why.items())
+    yield f"{told['item']}: {told['state']}{_why(told)}"
     videos = len({row["file_name"] for row in rows if row.get("video_id")}) if len(rows) > _MOST_SHOWN else 0
     if videos:
         kinds: dict[str, int] = {}
@@ -145,6 +144,16 @@ def story_lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield from _row_lines(row)
     if len(rows) > _MOST_SHOWN:
         yield f"  ... and {len(rows) - _MOST_SHOWN + told['rows_left_off']:,} more rows: --json tells them"
+
+
+def _why(told: Mapping[str, Any]) -> str:
+    if "why" in told:
+        return f": {told['why']}"
+    if "epoch" in told:
+        return f" in epoch {told['epoch']}, planned {told['since']}"
+    if "offsets_before" in told:
+        return f": {told['offsets_before']:,} offsets stand before it"
+    return f": {told['uri']}, {told['size_bytes']:,} bytes" if "uri" in told else ""
 
 
 def _row_lines(row: Mapping[str, Any]) -> Iterator[str]:

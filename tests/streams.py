@@ -110,11 +110,10 @@ class Feed(threading.Thread):
                 aborts = bool(self.abort_every) and turn % self.abort_every == 0
                 size = min(self.batch, self.messages - self.committed)
                 self._transaction(producer, size, aborts)
-            except (KafkaError, RunError, TimeoutError):
+            except (KafkaError, RunError):
                 self.troubles += 1
                 if producer is not None:
-                    with suppress(KafkaError, TimeoutError):
-                        within(3, lambda gone=producer: gone.close(timeout=1))
+                    clients.drop(producer)
                 producer = None
                 time.sleep(0.2)
                 continue
@@ -122,12 +121,11 @@ class Feed(threading.Thread):
             due = (self.committed + self.aborted) / self.rate - (time.monotonic() - started)
             self.enough.wait(max(0.0, due))
         if producer is not None:
-            with suppress(KafkaError, TimeoutError):
-                within(5, lambda: producer.close(timeout=2))
+            clients.drop(producer)
 
     def _producer(self) -> Any:
         made = clients.producer(self.broker.address, Access(), transactional_id=f"feed-{self.topic}")
-        within(20, made.init_transactions)
+        clients.within(20, made.init_transactions)
         return made
 
     def _transaction(self, producer: Any, size: int, aborts: bool) -> None:
@@ -141,7 +139,7 @@ class Feed(threading.Thread):
         producer.flush(20)
         for future in sent:
             future.get(timeout=20)
-        within(20, producer.abort_transaction if aborts else producer.commit_transaction)
+        clients.within(20, producer.abort_transaction if aborts else producer.commit_transaction)
 
     def fed(self, seconds: float = 120.0) -> Self:
         """Wait for its end."""
@@ -149,25 +147,6 @@ class Feed(threading.Thread):
         if self.is_alive() or not (self.enough.is_set() or self.committed >= self.messages):
             raise Broken(f"the feed sent {self.committed} of {self.messages} messages in {seconds:.0f} s")
         return self
-
-
-def within(seconds: float, do: Callable[[], Any]) -> None:
-    """Do something that may hang, in a thread; raise TimeoutError where it does."""
-    raised: list[Exception] = []
-
-    def work() -> None:
-        try:
-            do()
-        except Exception as error:  # noqa: BLE001  it is raised again below
-            raised.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if raised:
-        raise raised[0]
-    if thread.is_alive():
-        raise TimeoutError
 
 
 # ----------------------------------------------------------------------------------------------------------- the runs

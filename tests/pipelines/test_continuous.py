@@ -70,7 +70,7 @@ def test_a_stop_under_load_is_clean(world: World) -> None:
 
 def test_an_outage_is_waited_for(world: World) -> None:
     """A broker that is away costs a line a minute, none of it the client library's."""
-    streams.outage(world, seconds=8.0)
+    streams.outage(world, seconds=8.0, sending=True)
 
 
 def test_an_idle_run_rests(world: World) -> None:
