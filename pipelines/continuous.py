@@ -325,7 +325,7 @@ def _require_sense(options: argparse.Namespace, beam_arguments: Sequence[str], i
         raise UsageError("--input kafka://... runs with --runner=DirectRunner and threads: messages stay in its memory")
     if options.duplicates == Duplicates.NEAR:
         raise UsageError("--duplicates near: frames of a stream are never dropped as duplicates; leave it away")
-    for name in ("retry_failed", "limit", "dry_run"):
+    for name in ("retry_failed", "limit", "dry_run", "preview"):
         if getattr(options, name):
             option = "--" + name.replace("_", "-")
             hint = ": `pipelines.produce --replay` brings dead letters back" if name == "retry_failed" else ""

@@ -18,10 +18,7 @@ from schemas.errors import ItemError, UsageError
 from schemas.messages import CONTENT_TYPE, CONTRACT_VERSION, FRAME_INDEX, SOURCE_ID, TIMESTAMP_MS, VERSION_HEADER
 from schemas.reasons import Rule
 from schemas.records import Repair, Sent
-from transforms.storage import printable
-
-HELD = "kafka://"
-"""How the names begin under which the bytes of messages are held."""
+from transforms.storage import HELD, printable
 
 EARLIEST_MS = 631_152_000_000
 """1990: what lies before is a time in seconds, or none."""

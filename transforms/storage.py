@@ -52,6 +52,9 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+HELD = "kafka://"
+"""How the names of messages begin, whose bytes are there as long as their epoch runs."""
+
 _held: dict[str, bytes] = {}
 
 
@@ -189,6 +192,8 @@ def _reading(uri: str) -> Iterator[tuple[int, int]]:
             raise ItemError("unreadable", f"{printable(uri)} is {_kind(status.st_mode)}, not a file.")
         yield fd, status.st_size
     except (FileNotFoundError, NotADirectoryError) as error:
+        if uri.startswith(HELD):
+            raise ItemError("not_found", f"{printable(uri)} was a message: its picture was not kept.") from error
         target = " (the link points at nothing)" if os.path.islink(uri) else ""
         raise ItemError("not_found", f"{printable(uri)} is not there{target}.") from error
     except OSError as error:
