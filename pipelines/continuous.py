@@ -19,11 +19,11 @@ from pipelines.outbox import Letter, Outbox
 from pipelines.planning import Plan
 from pipelines.requirements import version
 from pipelines.runners import EpochBroke
-from pipelines.stream_plan import KIND, StreamPlan
+from pipelines.stream_plan import StreamPlan
 from pipelines.streaming import Beginning, Limits, StreamPlanner, stream_id
 from pipelines.summary import Run, last_lines, summarise, write_summary
 from schemas.errors import RunError, UsageError
-from schemas.layout import RECIPE
+from schemas.layout import RECIPE, STREAM
 from schemas.messages import DEAD_MESSAGE
 from schemas.reasons import Duplicates
 from transforms import clock
@@ -155,7 +155,7 @@ def _next_epoch(dataset: Dataset) -> int:
 def _letters(dataset: Dataset, planner: StreamPlanner, outbox: Outbox, manifest: Manifest) -> Iterator[Letter]:
     """Yield what a commit tells Kafka; what is too large for its topic is told in short."""
     publishes = _publishes(manifest)
-    if KIND not in manifest.told:
+    if STREAM not in manifest.told:
         for letter in decided.letters(dataset, manifest, planner.message):
             is_review = letter.topic == publishes.get("review")
             yield letter if outbox.fits(letter) else review_queue.short(letter) if is_review else _short_letter(letter)
@@ -174,7 +174,7 @@ def _letters(dataset: Dataset, planner: StreamPlanner, outbox: Outbox, manifest:
 
 def _publishes(manifest: Manifest) -> dict[str, str]:
     """Return to which topics a commit is told."""
-    return dict(manifest.told.get(KIND, manifest.told.get(decided.KIND, {})).get("publishes", {}))
+    return dict(manifest.told.get(STREAM, manifest.told.get(decided.KIND, {})).get("publishes", {}))
 
 
 def _short_result(letter: Letter) -> Letter:

@@ -31,8 +31,9 @@ from prometheus_client.registry import Collector
 
 from pipelines.dataset import Dataset, Manifest
 from pipelines.logs import log
-from pipelines.stream_plan import KIND, Gap, Ranges
+from pipelines.stream_plan import Gap, Ranges
 from schemas.errors import UsageError
+from schemas.layout import STREAM
 from schemas.reasons import Outcome
 from transforms import clock
 from transforms.kafka.reader import Place
@@ -158,7 +159,7 @@ class Metrics:
     def committed(self, manifest: Manifest) -> None:
         """Take in a commit of the data set that was `loaded`."""
         told = manifest.told
-        stream = told.get(KIND, {})
+        stream = told.get(STREAM, {})
         failed = _failures(self._run[0], manifest) if self._run else {}
         with self._lock:
             for outcome, count in told["outcomes"].items():

@@ -152,20 +152,9 @@ class Outbox:
         self.producer = producer
 
     def _marker(self) -> int:
-        """Return the last epoch that is in Kafka, 0 for none."""
         reader = Reader(self.servers, self.access)
         try:
-            extent = reader.extent([_AT])
-            begin, end, window = extent.begins[_AT], extent.ends[_AT], _LOOK_BACK
-            while True:
-                start = max(begin, end - window)
-                records = reader.read({_AT: start}, {_AT: end})
-                mine = [record for record in records if record.key == self.name.encode() and record.value]
-                if mine:
-                    return int(json.loads(mine[-1].value or b"")["epoch"])
-                if start == begin:
-                    return 0
-                window *= 16
+            return last_published(reader, self.name) or 0
         finally:
             reader.close()
 
@@ -207,10 +196,26 @@ def _flush(producer: KafkaProducer) -> None:
     deadline = time.monotonic() + COMMIT_SECONDS
     while True:
         try:
-            return producer.flush(1.0)
+            producer.flush(1.0)
+            return
         except KafkaTimeoutError:
             if stop_requested() or time.monotonic() > deadline:
                 raise
+
+
+def last_published(reader: Reader, name: str) -> int | None:
+    """Return the last epoch of the data set `name` that is in Kafka, by the ledger, which is read backwards."""
+    extent = reader.extent([_AT])
+    begin, end, window = extent.begins[_AT], extent.ends[_AT], _LOOK_BACK
+    while True:
+        start = max(begin, end - window)
+        records = reader.read({_AT: start}, {_AT: end})
+        mine = [record for record in records if record.key == name.encode() and record.value]
+        if mine:
+            return int(json.loads(mine[-1].value or b"")["epoch"])
+        if start == begin:
+            return None
+        window *= 16
 
 
 def _make(admin: Any, topic: str) -> None:

@@ -289,7 +289,10 @@ class Planner:
                 if before == key:
                     break
             else:
-                known, before = root, self.committed.key_of(root.number, file_name)
+                known = root
+                places = (root, *self.roots.former(root))
+                found = (self.committed.key_of(one.number, file_name) for one in places)
+                before = next(filter(None, found), None)
                 key = item_key(root.number, file_name, file.size, str(file.mtime_ns))
             attempts = self.committed.attempts(key)
             goes_on = before == key and key in self.committed.unfinished

@@ -5,7 +5,6 @@ No lock is taken and nothing is written, so a run, or a compaction, that works o
 
 import calendar
 import fnmatch
-import json
 import os
 import platform
 import re
@@ -20,7 +19,7 @@ import polars as pl
 
 from pipelines.dataset import Dataset, Manifest, read_json
 from schemas.errors import RunError, UsageError
-from schemas.layout import PLANS, RECIPE, TEMPORARY, epoch_file, epochs_of
+from schemas.layout import PLANS, RECIPE, STREAM, STREAM_START, TEMPORARY, epoch_file, epochs_of
 from schemas.reasons import Outcome
 from schemas.records import item_key
 from transforms.kafka.address import Address, is_glob, is_kafka
@@ -36,13 +35,8 @@ VERSION = 1
 COMMITS = 20
 """So many of the last commits tell the rate."""
 
-STREAM = "stream"
-START = f"{PLANS}/stream-start.json"
-# Both as in pipelines.stream_plan and pipelines.streaming, which load Beam: that would take longer than all else here.
-
 _TRIES = 5
 _MOST_RECIPE_BYTES = 1 << 20
-_LOOK_BACK = 64
 
 
 # ------------------------------------------------------------------------------------------------------ what is told
@@ -340,7 +334,7 @@ def ask(address: Address, known: Mapping[str, str], stream_id: str | None, acces
     """
     from kafka.errors import KafkaError
 
-    from pipelines.outbox import LEDGER
+    from pipelines.outbox import LEDGER, last_published
     from transforms.kafka import clients
     from transforms.kafka.reader import ANSWER_MS, Reader
 
@@ -362,7 +356,7 @@ def ask(address: Address, known: Mapping[str, str], stream_id: str | None, acces
         extent = reader.extent(
             (one["name"], part["partition_index"]) for one in described for part in one["partitions"]
         )
-        published = _last_published(reader, (LEDGER, 0), stream_id) if stream_id and LEDGER in there else None
+        published = last_published(reader, stream_id) if stream_id and LEDGER in there else None
         return Broker(extent.begins, extent.ends, published, tuple(notes))
     except KafkaError as error:
         raise RunError(f"Kafka does not answer ({type(error).__name__})") from None
@@ -375,20 +369,6 @@ def ask(address: Address, known: Mapping[str, str], stream_id: str | None, acces
 def _means(wanted: str, topic: str) -> bool:
     """Tell whether a topic is one that an input names; those of Kafka itself are in no pattern."""
     return wanted == topic or (is_glob(wanted) and not topic.startswith("__") and fnmatch.fnmatchcase(topic, wanted))
-
-
-def _last_published(reader: Any, at: Place, stream_id: str) -> int | None:
-    """Return the last epoch under this data set's key in the ledger, read backwards; null for none."""
-    extent = reader.extent([at])
-    begin, end, window = extent.begins[at], extent.ends[at], _LOOK_BACK
-    while True:
-        start = max(begin, end - window)
-        mine = [one for one in reader.read({at: start}, {at: end}) if one.key == stream_id.encode() and one.value]
-        if mine:
-            return int(json.loads(mine[-1].value)["epoch"])
-        if start == begin:
-            return None
-        window *= 16
 
 
 def stream_of(
@@ -444,7 +424,7 @@ def _partition(place: Place, nexts: Offsets, ahead: Offsets, lost: int, found: B
 
 
 def started(dataset: Dataset) -> dict[str, Any] | None:
-    path = dataset.path / START
+    path = dataset.path / STREAM_START
     return read_json(path) if path.exists() else None
 
 

@@ -14,10 +14,10 @@ from typing import Any
 from pipelines.dataset import Dataset
 from pipelines.logs import run_command
 from pipelines.options import DEFAULT_OUTPUT, Parser, seconds
-from pipelines.state import START, last_inputs, look, steadily
+from pipelines.state import last_inputs, look, steadily
 from pipelines.story import story
 from schemas.errors import UsageError
-from schemas.layout import RECIPE
+from schemas.layout import RECIPE, STREAM_START
 from transforms.kafka.address import Address, is_kafka
 
 _MOST_SHOWN = 20
@@ -240,7 +240,7 @@ def _text(options: argparse.Namespace, path: Path, named: Sequence[str], access:
 def _access(config: str | None, named: Sequence[str], path: Path) -> Any:
     """Return what opens Kafka; the client library is loaded only for a data set of topics."""
     inputs = named
-    if not inputs and not (path / START).exists():
+    if not inputs and not (path / STREAM_START).exists():
         inputs = last_inputs(Dataset(path)) if (path / RECIPE).exists() else ()
         if not any(map(is_kafka, inputs)) and config is None:
             return None

@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 
 from pipelines.dataset import Dataset, Manifest
-from pipelines.state import STREAM, VERSION, Place, Status, committed_at, offsets_of, refs_of, stamp, started
+from pipelines.state import VERSION, Place, Status, committed_at, offsets_of, refs_of, stamp, started
 from schemas.errors import UsageError
-from schemas.layout import PLANS, SHARD_NAME, epoch_file, epochs_of
+from schemas.layout import PLANS, SHARD_NAME, STREAM, epoch_file, epochs_of
 from schemas.reasons import Outcome
 from schemas.tables import schema
 from transforms.storage import printable

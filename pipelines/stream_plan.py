@@ -10,15 +10,13 @@ from typing import Any
 from pipelines.planning import Plan
 from pipelines.roots import Root
 from schemas.errors import ItemError
+from schemas.layout import STREAM
 from schemas.records import Clip, ImageRef, PlannedItem, item_key
 from transforms.kafka.reader import Offsets
 from transforms.messages import AllowedRoots, Arrival, Record, arrivals, held
 from transforms.sampling import ALL
 from transforms.storage import sha256_of
 from transforms.video_index import clips, index_of, video_kind
-
-KIND = "stream"
-"""What plans of this kind are called in their files."""
 
 Told = dict[str, dict[str, int]]
 """Offsets as a manifest tells them: by topic, then by the number of the partition."""
@@ -124,7 +122,7 @@ class StreamPlan(Plan):
     def to_json(self) -> bytes:
         """Return the plan as the JSON file that makes it durable."""
         told = {
-            "kind": KIND,
+            "kind": STREAM,
             "epoch": self.epoch,
             "configuration": self.configuration,
             "roots": [asdict(root) for root in self.roots],

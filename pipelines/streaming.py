@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
+from kafka.errors import KafkaError
+
 from pipelines.dataset import Dataset, Manifest, read_json
 from pipelines.logs import log
 from pipelines.planning import left_behind
 from pipelines.roots import Roots
-from pipelines.stream_plan import KIND, Care, Gap, Ranges, StreamPlan, offsets_of, plan_of, told_offsets
+from pipelines.stream_plan import Care, Gap, Ranges, StreamPlan, offsets_of, plan_of, told_offsets
 from schemas.errors import RunError, UsageError
-from schemas.layout import PLANS, epoch_file
+from schemas.layout import PLANS, STREAM, STREAM_START, epoch_file
 from transforms.kafka import clients
 from transforms.kafka.access import Access
 from transforms.kafka.address import Address, is_glob
@@ -28,9 +30,6 @@ from transforms.stopping import stop_requested, wait_for_stop
 from transforms.storage import create_exclusive, write_atomic
 
 T = TypeVar("T")
-
-START = f"{PLANS}/stream-start.json"
-"""Where a data set keeps the offsets at which it begins, relative to it: `latest` must mean the same after a kill."""
 
 TRIES = 3
 """How often an epoch may break before it is taken apart."""
@@ -161,7 +160,7 @@ class StreamPlanner:
 
     def _started(self, places: Sequence[Place], beginning: Beginning) -> tuple[dict[str, str], Offsets]:
         """Return the topics and offsets with which the data set began; begin it if it is new."""
-        path = self.dataset.path / START
+        path = self.dataset.path / STREAM_START
         if not path.exists():
             if beginning.at == "earliest":
                 offsets = self.reader.extent(places).begins
@@ -298,9 +297,9 @@ class StreamPlanner:
 
     def add(self, manifest: Manifest) -> None:
         """Take in a commit."""
-        if KIND not in manifest.told:
+        if STREAM not in manifest.told:
             return
-        ranges = Ranges.of(manifest.told[KIND])
+        ranges = Ranges.of(manifest.told[STREAM])
         self.announced = len(self.roots.known)
         self.at |= ranges.next
         self.care = ranges.care
@@ -353,15 +352,17 @@ class StreamPlanner:
 
     def _patiently(self, ask: Callable[[], T]) -> T | None:
         """Return what the broker answers; wait for it, with a word a minute, until it does. None on a stop."""
-        away_since, told_at, pause = time.monotonic(), 0.0, 0.25
+        gone_since, told_at, pause = time.monotonic(), 0.0, 0.25
         while not stop_requested():
             try:
                 answer = ask()
             except BrokerAway as error:
-                why = str(error)
+                why, gone_since = str(error), time.monotonic()
+            except KafkaError as error:
+                why, gone_since = f"it does not answer ({type(error).__name__})", time.monotonic()
             except UsageError as error:
                 # Just after its start a broker may not know its topics yet.
-                if time.monotonic() - away_since > _GONE_SECONDS:
+                if time.monotonic() - gone_since > _GONE_SECONDS:
                     raise RunError(str(error)) from None
                 why = str(error)
             else:
@@ -400,8 +401,8 @@ class StreamPlanner:
             return None
         told = read_json(path)
         plan = None
-        if told.get("kind") == KIND and told["configuration"] == self.configuration:
-            ranges = replace(Ranges.of(told[KIND]), publishes=self.publishes)
+        if told.get("kind") == STREAM and told["configuration"] == self.configuration:
+            ranges = replace(Ranges.of(told[STREAM]), publishes=self.publishes)
             if all(self.topics.get(place[0]) == ranges.topics.get(place[0]) for place in ranges.starts):
                 self.roots.learn(told["roots"][len(self.roots.known) - self.announced :])
                 plan = self._again(int(told["epoch"]), ranges, "the process died")
@@ -413,7 +414,7 @@ class StreamPlanner:
     def broke(self, epoch: int, why: str) -> StreamPlan | None:
         """Return the plan with which to go on after an epoch broke: the same again, or a part of it."""
         told = read_json(self.dataset.path / epoch_file(PLANS, epoch))
-        return self._again(epoch, Ranges.of(told[KIND]), why)
+        return self._again(epoch, Ranges.of(told[STREAM]), why)
 
     def _again(self, epoch: int, ranges: Ranges, why: str) -> StreamPlan | None:
         records = self._patiently(lambda: self._read_range(ranges.starts, ranges.ends))
@@ -471,11 +472,11 @@ def apart(ranges: Ranges, records: Sequence[Record], why: str) -> Ranges:
 
 def stream_id(dataset: Dataset) -> str:
     """Return the name by which a broker knows this data set; it is made with the data set's beginning."""
-    return str(read_json(dataset.path / START)["id"])
+    return str(read_json(dataset.path / STREAM_START)["id"])
 
 
 def last_ranges(dataset: Dataset) -> Ranges | None:
     """Return the ranges of the last commit of a stream; null where there is none."""
-    told = (manifest.told[KIND] for manifest in reversed(dataset.manifests) if KIND in manifest.told)
+    told = (manifest.told[STREAM] for manifest in reversed(dataset.manifests) if STREAM in manifest.told)
     last = next(told, None)
     return None if last is None else Ranges.of(last)

@@ -10,6 +10,12 @@ PLANS, MANIFESTS, TEMPORARY, EXPORTS, REPORT = "_plans", "_manifests", "_tmp", "
 RECIPE = f"{REPORT}/recipe.toml"
 """The options of the last run, as a recipe that repeats it."""
 
+STREAM = "stream"
+"""What plans of topics are called in their files, and under what manifests tell of them."""
+
+STREAM_START = f"{PLANS}/stream-start.json"
+"""Where a data set keeps the offsets at which it begins: `latest` must mean the same after a kill."""
+
 SHARD_NAME = re.compile(r"(?P<first>\d{8})-(?:(?P<last>\d{8})-)?\d{4,}\.parquet")
 """What a shard's file is called: its epoch, or the first and the last of those that it was folded from; its number."""
 

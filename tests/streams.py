@@ -328,10 +328,20 @@ class Stream:
         feed.start()
         return feed
 
-    def start(self, *more: str, results: bool = True, breaks: tuple[str, str] | None = None) -> Job:
-        """Start a run."""
+    def start(
+        self, *more: str, results: bool = True, breaks: tuple[str, str] | None = None, pattern: str | None = None
+    ) -> Job:
+        """Start a run, of the topic or of those that match a pattern."""
         at = f"kafka://{self.world.broker.address}"
-        words = ["--input", f"{at}/{self.topic}", "--output", str(self.out), "--detector", "none", "--no-export"]
+        words = [
+            "--input",
+            f"{at}/{pattern or self.topic}",
+            "--output",
+            str(self.out),
+            "--detector",
+            "none",
+            "--no-export",
+        ]
         words += ["--device", "cpu", *(["--results", f"{at}/{self.labels}"] if results else []), *more]
         return self.world.nursery.start(*words, breaks=breaks)
 

@@ -81,6 +81,12 @@ class Desk:
     def broker(self) -> Broker:
         return self.stream.world.broker
 
+    @property
+    def first(self) -> str:
+        """The id of the first picture's annotation."""
+        content = hashlib.sha256(picture(0)).hexdigest()
+        return f"{image_id(content, 0, f'{self.stream.topic}/0/0')}-0"
+
     def catch_up(self) -> str:
         """Run until all is done; return what the run said."""
         return self.stream.catch_up(*self.words)
@@ -200,13 +206,13 @@ def test_bad_decisions_are_told_and_stop_nothing(world: World) -> None:
     contradicts = good | {"new_label": other(other(named))}
     bad = [b"no json", b"[1]", good | {"new_label": "rose"}, early, {"id": identity, "reviewer": "a"}, contradicts]
     desk.send(*bad[:5], None, good, bad[5], good | {"reviewer": ""}, good | {"decision": "rebox", "new_label": None})
+    wait_until(lambda: sum(batch["refused"] for batch in desk.batches()) == 8, 20, "the batches")
     wait_until(lambda: len(desk.refused()) == 8, 20, "the dead letters")
     assert desk.labels()[identity] == other(named) and len(desk.said()) == 1
     told = {int(each[DEAD_SOURCE].split("/")[2]): each for each in desk.refused()}
     errors = {offset: each[DEAD_ERROR] for offset, each in told.items()}
     malformed = dict.fromkeys((0, 1, 4, 8, 9), "bad_decision")
     assert errors == malformed | {2: "refused_decision", 3: "unknown_annotation", 7: "refused_decision"}
-    assert sum(batch["refused"] for batch in desk.batches()) == 8
     assert "'rose' is not in the vocabulary" in told[2][DEAD_MESSAGE] and "final" in told[7][DEAD_MESSAGE]
     values = kcat(desk.broker, desk.stream.dead, "%s\n").splitlines()
     assert b"no json" in values and json.dumps(early).encode() in values
@@ -242,42 +248,67 @@ def test_two_who_differ_wait_for_a_third(world: World) -> None:
 
 
 CRASHES = """
-import os, sys
-from pipelines import annotate, decided, epochs, outbox
+import json, os, sys
+import great_expectations, pandas
+from pipelines import annotate, continuous, decided, epochs, export, flow, labelling, outbox, report, runners
 from pipelines.logs import run_command
 
 def killed(*_):
     os._exit(9)
 
-if sys.argv[1] == "before the manifest":
-    taken, commit = decided.Decisions.take, epochs._commit
+def take(self, whole=decided.Decisions.take):
+    epochs._commit = killed
+    return whole(self)
 
-    def take(self):
-        epochs._commit = killed
-        return taken(self)
-
-    decided.Decisions.take = take
-else:
-    decided.letters = killed
-run_command(annotate.main, sys.argv[2:])
+MOMENTS = {
+    "rows": (decided.Decisions, "take", take),
+    "manifest": (decided, "letters", killed),
+    "letters": (outbox.Outbox, "_send", killed),
+}
+for moment, words in json.loads(sys.argv[1]).items():
+    if os.fork() == 0:
+        setattr(*MOMENTS[moment])
+        os._exit(run_command(annotate.main, words))
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 9, moment
 """
+"""Runs that are killed: with the rows of a batch written, with its manifest too, or before a first transaction."""
 
 
-@pytest.mark.parametrize("moment", ["before the manifest", "behind the manifest"])
-def test_a_killed_run_lays_each_decision_once(moment: str, world: World) -> None:
+@pytest.fixture(scope="module")
+def killed(world: World) -> dict[str, Desk]:
+    """What such runs left, by the moment of their death."""
+    desks = {moment: Desk.of(world, 3) for moment in ("rows", "manifest", "letters")}
+    words = {}
+    for moment, desk in desks.items():
+        desk.send({"id": desk.first, "decision": "relabel", "new_label": "disgust", "reviewer": "anna"}, b"no json")
+        at, stream = f"kafka://{desk.broker.address}", desk.stream
+        named = ["--input", f"{at}/{stream.topic}", "--output", str(stream.out), "--results", f"{at}/{stream.labels}"]
+        words[moment] = [*named, "--detector", "none", "--device", "cpu", "--until-caught-up", "--no-export"]
+        words[moment] += desk.words
+    subprocess.run([sys.executable, "-c", CRASHES, json.dumps(words)], cwd=ROOT, check=True, timeout=120)
+    return desks
+
+
+@pytest.mark.parametrize("moment", ["rows", "manifest"])
+def test_a_killed_run_lays_each_decision_once(moment: str, killed: dict[str, Desk]) -> None:
     """Killed with all rows written, or with the manifest but before Kafka was told: laid once, told once."""
-    desk = Desk.of(world, 2)
-    content = hashlib.sha256(picture(0)).hexdigest()
-    identity = f"{image_id(content, 0, f'{desk.stream.topic}/0/0')}-0"
-    desk.send({"id": identity, "decision": "relabel", "new_label": "disgust", "reviewer": "anna"}, b"no json")
-    at, stream = f"kafka://{desk.broker.address}", desk.stream
-    words = ["--input", f"{at}/{stream.topic}", "--output", str(stream.out), "--detector", "none", "--device", "cpu"]
-    more = ["--no-export", "--until-caught-up", "--results", f"{at}/{stream.labels}", *desk.words]
-    assert subprocess.run([sys.executable, "-c", CRASHES, moment, *words, *more], cwd=ROOT).returncode == 9
-    assert len(desk.batches()) == (moment == "behind the manifest") and not desk.refused()
+    desk = killed[moment]
+    assert len(desk.batches()) == (moment == "manifest") and not desk.refused()
     desk.catch_up()
-    assert [each[:3] for each in desk.said()] == [(identity, "disgust", "anna")]
+    assert [each[:3] for each in desk.said()] == [(desk.first, "disgust", "anna")]
     assert len(desk.batches()) == 1 and len(desk.refused()) == 1
+    desk.require_whole()
+
+
+def test_what_a_killed_run_owed_is_told_as_it_would_have(killed: dict[str, Desk]) -> None:
+    """By the bound that held then, not by that of the next run; and once."""
+    desk = killed["letters"]
+    confidence = dict(desk._rows("annotations").select("annotation_id", "confidence").iter_rows())
+    assert len(confidence) == desk.pictures and not desk.batches()
+    desk.stream.catch_up(*desk.words, "--review-below", "0.999")
+    low = [identity for identity, sure in confidence.items() if sure < BELOW]
+    assert 0 < len(low) < desk.pictures and [letter["id"] for letter in desk.waiting()] == low
+    assert [each[:3] for each in desk.said()] == [(desk.first, "disgust", "anna")]
     desk.require_whole()
 
 

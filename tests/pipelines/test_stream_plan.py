@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.roots import Root
-from pipelines.stream_plan import KIND, Care, Gap, Ranges, StreamPlan, plan_of
+from pipelines.stream_plan import Care, Gap, Ranges, StreamPlan, plan_of
 from pipelines.streaming import TRIES, apart
+from schemas.layout import STREAM
 from schemas.records import PlannedItem
 from tests.videos import B_FRAMES, encode
 from transforms.messages import AllowedRoots, Record
@@ -67,9 +68,9 @@ def test_the_plan_s_file_tells_offsets_and_no_message() -> None:
     """What it covers is read again from the topic: the file is small and says the same after a round trip."""
     plan = planned(record(b"\xff\xd8\xff" * 1000))
     told = json.loads(plan.to_json())
-    assert told["kind"] == KIND
+    assert told["kind"] == STREAM
     assert len(plan.to_json()) < 1000
-    assert Ranges.of(told[KIND]) == RANGES
+    assert Ranges.of(told[STREAM]) == RANGES
     careful = replace(RANGES, care=Care(3, {("frames", 0): 9}), attempt=2, poison="why")
     assert Ranges.of(json.loads(json.dumps(careful.to_told()))) == careful
 

@@ -28,8 +28,7 @@ import numpy as np
 from kafka import TopicPartition
 
 from pipelines.dataset import Dataset, is_dataset
-from pipelines.stream_plan import KIND
-from schemas.layout import PLANS, epoch_file
+from schemas.layout import PLANS, STREAM, epoch_file
 from tests.benchmarks import report
 from tests.benchmarks.report import Table
 from tests.soak.kills import Broken
@@ -154,7 +153,11 @@ def zombie(world: World, *, moment: str, wakes: str, messages: int, epoch_items:
     if NAMED_TAKE_OVER not in said:
         raise Broken(f"the zombie did not say that it was taken over:\n{said}")
     count = stream.require_exactly_once()
-    return {"messages": str(count), "tries to hit the moment": str(tries), "the zombie said": said.splitlines()[-1]}
+    return {
+        "messages": str(count),
+        "tries to hit the moment": str(tries),
+        "the zombie said": said.splitlines()[-1].split(" (")[0].replace(str(stream.out), "OUT"),
+    }
 
 
 def _caught(stream: Stream, job: Job, moment: str, attempt: int, seconds: float = 120.0) -> int:
@@ -191,7 +194,7 @@ def _is_tried(stream: Stream, attempt: int) -> bool:
     if number == stream.manifests:
         return False
     told = json.loads((stream.out / epoch_file(PLANS, number)).read_bytes())
-    return bool(told[KIND]["attempt"] == attempt)
+    return bool(told[STREAM]["attempt"] == attempt)
 
 
 # ---------------------------------------------------------------------------------------------- what topics may hold
@@ -340,7 +343,7 @@ def retention(world: World, *, messages: int) -> Figures:
     before = stream.arrived()
     stream.feed(messages, batch=50, abort_every=0, first=10 * messages).fed()
     ends = _ends(stream)
-    read = Dataset(stream.out).manifests[-1].told[KIND]["next"][stream.topic]
+    read = Dataset(stream.out).manifests[-1].told[STREAM]["next"][stream.topic]
     cut = {at: (int(read[str(at.partition)]) + end) // 2 for at, end in ends.items()}
     with clients.admin(world.broker.address, Access()) as admin:
         admin.delete_records(cut)
@@ -348,7 +351,7 @@ def retention(world: World, *, messages: int) -> Figures:
     said = stream.catch_up()
     if said.count("LOST") != 2 or "retention" not in said:
         raise Broken(f"the gap was not told:\n{said}")
-    gaps = [gap for each in Dataset(stream.out).manifests for gap in each.told[KIND]["gaps"]]
+    gaps = [gap for each in Dataset(stream.out).manifests for gap in each.told[STREAM]["gaps"]]
     found = {(gap["partition"], gap["start"], gap["until"]) for gap in gaps}
     expected = {(at.partition, int(read[str(at.partition)]), offset) for at, offset in cut.items()}
     if found != expected or len(gaps) != len(expected):
@@ -457,10 +460,10 @@ def stops(world: World, *, times: int, rate: float, seed: int = 11) -> Figures:
 def outage(world: World, *, seconds: float, sending: bool) -> Figures:
     """Take the broker away for a while: the run waits, says so once a minute, and goes on.
 
-    It waits for messages then, or is `sending` results.
+    It waits for messages then, of all topics that match a pattern, or is `sending` results.
     """
     stream = world.stream()
-    job = stream.start("--epoch-seconds=0.2", "--epoch-items=20")
+    job = stream.start("--epoch-seconds=0.2", "--epoch-items=20", pattern=None if sending else f"[f]{stream.topic[1:]}")
     messages = 400 if sending else 100
     stream.feed(messages, batch=20).fed()
     wait_until(lambda: stream.items >= (40 if sending else 100), 90, "the messages before the outage")
@@ -575,7 +578,7 @@ def steady(world: World, *, minutes: float, rate: float, epoch_seconds: float, s
     try:
         while time.monotonic() < until and job.poll() is None:
             watched.memory.append((time.time(), _rss_mb(job.pid)))
-            told = Dataset(stream.out).manifests[-1].told[KIND]["next"][stream.topic]
+            told = Dataset(stream.out).manifests[-1].told[STREAM]["next"][stream.topic]
             ends = reader.extent([(stream.topic, 0), (stream.topic, 1)]).ends
             watched.lag.append(sum(end - told[str(place[1])] for place, end in ends.items()))
             time.sleep(min(5.0, minutes * 2))
