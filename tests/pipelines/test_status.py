@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -25,7 +26,7 @@ from pipelines.outbox import LEDGER
 from pipelines.planning import Planner
 from pipelines.state import files_left, holder, look, pace, stamp
 from pipelines.story import story
-from schemas.layout import PLANS, RECIPE, STREAM, TEMPORARY, epoch_file
+from schemas.layout import PLANS, RECIPE, STREAM, STREAM_START, TEMPORARY, epoch_file
 from schemas.tables import Tables
 from tests.brokers import Broker
 from tests.builders import face, picture, tables
