@@ -82,17 +82,23 @@ def next_run(rows: Sequence[int], alike: int = ALIKE) -> slice | None:
 def compact(dataset: Dataset, *, grace_minutes: int = GRACE_MINUTES, everything: bool = False) -> Compacted | None:
     """Fold what there is to fold; return what was done, None where nothing was. The caller holds the lock.
 
-    The newest commit is left alone: a stream may have to publish it again. `everything` folds all others into one,
+    The newest commit that is told to Kafka is left alone, and what came after it: it may have to be told again, alone.
+    Without one it is the newest. `everything` folds all others into one,
     which leaves out every row that was taken back. Call it between epochs. Raises RunError.
     """
     started = time.monotonic()
     before = Extent.of(dataset)
-    while run := _next(dataset.manifests[:-1], everything):
+    while run := _next(dataset.manifests[: _newest_told(dataset.manifests)], everything):
         fold(dataset, run, grace_minutes * 60)
         give_back()
     clear_away(dataset)
     after = Extent.of(dataset)
     return None if after == before else Compacted(before, after, time.monotonic() - started)
+
+
+def _newest_told(manifests: Sequence[Manifest]) -> int:
+    told = (at for at in reversed(range(len(manifests))) if {"stream", "decisions"} & manifests[at].told.keys())
+    return next(told, max(0, len(manifests) - 1))
 
 
 def _next(settled: Sequence[Manifest], everything: bool) -> Sequence[Manifest]:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import polars as pl
@@ -24,18 +23,18 @@ from pipelines.letters import dead_letters
 from pipelines.logs import log
 from pipelines.memory import give_back
 from pipelines.outbox import Letter
-from pipelines.review import _canonical, _keys, _places
+from pipelines.review import canonical_of, keys_of, places_of
 from pipelines.review_queue import REVIEW_TOPIC
-from pipelines.rewrite import Change, Chunk, RewritePlan, RewritePlanner, _footer, _write, chunks, read_tables
+from pipelines.rewrite import Chunk, RewritePlan, RewritePlanner, chunks, identity_of, read_tables, writer
 from schemas.errors import RunError, UsageError
 from schemas.messages import CONTRACT_VERSION, VERSION_HEADER
 from schemas.tables import Tables
-from transforms.decisions import Decision, Verdict, apply
+from transforms.decisions import GIVEN_BEFORE, Decision, Verdict, apply
 from transforms.kafka import clients
 from transforms.kafka.access import Access
 from transforms.kafka.reader import POLL_MS, Lost, Offsets, Reader
 from transforms.messages import Record
-from transforms.review_files import MOST_LINE_CHARS, _decision
+from transforms.review_files import MOST_LINE_CHARS, decision_in
 from transforms.stopping import stop_requested, wait_for_stop
 from transforms.storage import printable
 
@@ -63,7 +62,6 @@ _TELL_SECONDS = 60.0
 _MOST_TOLD = 20
 _MOST_REASON = 500
 _STEP = "decide"
-_GIVEN_BEFORE = "already given by "
 _WORDS = ", ".join(Verdict)
 
 
@@ -95,7 +93,7 @@ def decision_of(number: int, record: Record) -> Decision | Refused | None:
     now = datetime.now(UTC) if record.timestamp_ms is None else datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
     try:
         told = json.loads(record.value)
-        read = _decision(number, told, None, now) if isinstance(told, dict) and "id" in told else ""
+        read = decision_in(number, told, None, now) if isinstance(told, dict) and "id" in told else ""
     except (ValueError, RecursionError) as error:
         return Refused.of(record, "bad_decision", f"expected a JSON object: {error}")
     if isinstance(read, Decision):
@@ -156,12 +154,9 @@ class Decisions:
         """Lay what has come over the data set; return the manifest that says so, null where a stop came first."""
         started = time.monotonic()
         batch = _Batch(self.dataset, self.records)
-        last = self.dataset.manifests[-1]
-        identity = epochs.Identity(
-            version("labelstream"), tuple(last.told["labels"]), last.told["models"], last.told["configuration_hash"]
-        )
-        planner = _Planner(self.dataset, batch, partial(self._told, batch, last.epoch + 1))
-        run = partial(_write, self.dataset.path, _footer(self.dataset.path, last))
+        first = self.dataset.manifests[-1].epoch + 1
+        planner = _Planner(self.dataset, batch, partial(self._told, batch, first))
+        run, identity = writer(self.dataset), identity_of(self.dataset)
         done = list(
             epochs.run_epochs(self.dataset, planner, run, identity, lambda: None, require_ours=self.require_ours)
         )
@@ -260,13 +255,13 @@ class _Batch:
     """The messages of a batch, and what became of them."""
 
     def __init__(self, dataset: Dataset, records: Sequence[Record]) -> None:
-        self.records, self.canonical = records, _canonical(dataset)
+        self.records, self.canonical = records, canonical_of(dataset)
         self.taken: Counter[str] = Counter()
         self.repeated = 0
         read = [decision_of(number, record) for number, record in enumerate(records)]
         self.refused = [each for each in read if isinstance(each, Refused)]
         decisions = [each for each in read if isinstance(each, Decision)]
-        places = _places(dataset, [decision.id for decision in decisions])
+        places = places_of(dataset, [decision.id for decision in decisions])
         self.known: dict[str, list[Decision]] = defaultdict(list)
         for decision in decisions:
             if decision.id in places:
@@ -282,10 +277,10 @@ class _Batch:
 
     def change(self, tables: Tables) -> tuple[Tables, Mapping[str, int]] | None:
         """Lay the decisions over the tables of some items; null where nothing changes."""
-        mine = [decision for key in _keys(tables) for decision in self.known.get(key, ())]
+        mine = [decision for key in keys_of(tables) for decision in self.known.get(key, ())]
         applied = apply(tables, sorted(mine, key=lambda decision: decision.line), self.canonical)
         for refusal in applied.refusals:
-            if refusal.reason.startswith(_GIVEN_BEFORE):
+            if refusal.reason.startswith(GIVEN_BEFORE):
                 self.repeated += 1
             else:
                 self.refused.append(Refused.of(self.records[refusal.line], "refused_decision", refusal.reason))
@@ -311,8 +306,7 @@ class _Planner(RewritePlanner):
     """Makes the plans of one batch; the last, which may have no rows, says what became of all."""
 
     def __init__(self, dataset: Dataset, batch: _Batch, say: Callable[[], Mapping[str, Any]]) -> None:
-        change: Change = batch.change
-        super().__init__(dataset, chunks(dataset, list(batch.known)), change, {KIND: "topic"})
+        super().__init__(dataset, chunks(dataset, list(batch.known)), batch.change, {KIND: "topic"})
         self.say = say
         self.ahead: RewritePlan | None = None
         self.done = False

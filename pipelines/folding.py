@@ -32,6 +32,9 @@ SHARD_BYTES = 256 << 20
 
 _TAKEN = {"item_key": pl.String(), "epoch": pl.Int64()}
 
+_FOLDED = ("tables", "rewrite", "folded", "stream", "decisions")
+"""What a folded manifest says otherwise than the last of its own."""
+
 _KINDS = ("version", "configuration", "configuration_hash", "models", "labels", "categories")
 """What a manifest says of the code that made it."""
 
@@ -228,7 +231,7 @@ def _added_up(run: Sequence[Manifest], is_oldest: bool) -> dict[str, Any]:
     Of keys that were taken back, and of videos that came to their end, nothing must be told where no commit is older.
     """
     every = [manifest.told for manifest in run]
-    told = {name: value for name, value in every[-1].items() if name not in ("tables", "rewrite", "folded", "stream")}
+    told = {name: value for name, value in every[-1].items() if name not in _FOLDED}
     told["roots"] = [root for each in every for root in each["roots"]]
     told["supersedes"] = [] if is_oldest else sorted({key for each in every for key in each["supersedes"]})
     if "outcomes" in told:
@@ -246,7 +249,18 @@ def _added_up(run: Sequence[Manifest], is_oldest: bool) -> dict[str, Any]:
     streams = [each["stream"] for each in every if "stream" in each]
     if streams:
         told["stream"] = streams[-1] | {"gaps": [gap for each in streams for gap in each.get("gaps", ())]}
+    batches = [each["decisions"] for each in every if "decisions" in each]
+    if batches:
+        told["decisions"] = _decisions(batches)
     return told
+
+
+def _decisions(batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return up to where decisions were read, and how many there were; which they were has been told."""
+    counts = {name: sum(each[name] for each in batches) for name in ("repeated", "refused")}
+    verdicts = dict.fromkeys(name for each in batches for name in each["taken"])
+    taken = {name: sum(each["taken"].get(name, 0) for each in batches) for name in verdicts}
+    return {**batches[-1], **counts, "taken": taken, "refusals": [], "ids": []}
 
 
 def _unfinished(every: Sequence[Mapping[str, Any]], is_oldest: bool) -> dict[str, int | None]:

@@ -24,7 +24,7 @@ _HEADERS = ((CONTENT_TYPE, b"application/json"), (VERSION_HEADER, CONTRACT_VERSI
 
 def results(dataset: Dataset, manifest: Manifest, topic: str) -> Iterator[Letter]:
     """Yield one record for every item of a commit, in order; those that failed have no labels and say why."""
-    part = dataset.part(manifest)
+    part = Dataset.of(dataset.path, [manifest]).part(manifest)  # also what a person has decided of since
     picture = {name: pl.col(name) for name in ("image_id", "file_name", "timestamp_ms", "outcome", "frame_index")}
     told = records(
         part.images,

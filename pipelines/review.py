@@ -154,10 +154,10 @@ def decide(
     of the data set's categories unless it is given.
     """
     decisions, refusals = review_files.read_review(path, reviewer, datetime.now(UTC))
-    name = canonical or _canonical(dataset)
+    name = canonical or canonical_of(dataset)
     taken: Counter[str] = Counter()
     with rewriting(dataset):
-        places = _places(dataset, [decision.id for decision in decisions])
+        places = places_of(dataset, [decision.id for decision in decisions])
         known: dict[str, list[Decision]] = defaultdict(list)
         for decision in decisions:
             if decision.id in places:
@@ -166,7 +166,7 @@ def decide(
                 refusals.append(Refusal(decision.line, f"no annotation has the id {decision.id!r}"))
 
         def change(tables: Tables) -> tuple[Tables, Mapping[str, int]] | None:
-            mine = [decision for key in _keys(tables) for decision in known.get(key, ())]
+            mine = [decision for key in keys_of(tables) for decision in known.get(key, ())]
             applied = apply(tables, sorted(mine, key=lambda decision: decision.line), name)
             refusals.extend(applied.refusals)
             return (applied.tables, applied.taken) if any(applied.taken.values()) else None
@@ -310,8 +310,8 @@ def _waiting(row: Mapping[str, Any]) -> Waiting:
     )
 
 
-def _canonical(dataset: Dataset) -> Canonical:
-    """Return the vocabulary of a data set: the names that its manifests declare, and their aliases if it is ours."""
+def canonical_of(dataset: Dataset) -> Canonical:
+    """Return the names that labels may have: those that the manifests declare, and aliases if they are ours."""
     order = label_order(dataset.labels)
     names = [name for told in dataset.history for name in told.get("categories", order)]
     vocabulary = expressions() if set(names) <= set(EXPRESSIONS) else from_names(names)
@@ -319,7 +319,7 @@ def _canonical(dataset: Dataset) -> Canonical:
     return lambda label: folded.get(fold(label)) or vocabulary.aliases.get(fold(label))
 
 
-def _places(dataset: Dataset, ids: Sequence[str]) -> dict[str, str]:
+def places_of(dataset: Dataset, ids: Sequence[str]) -> dict[str, str]:
     """Return the keys of the items with which annotations came, by the annotation's id."""
     wanted = pl.LazyFrame({"id": ids}, schema={"id": pl.String}).unique()
     standing = dataset.scan("annotations").select("item_key", id="annotation_id")
@@ -328,7 +328,7 @@ def _places(dataset: Dataset, ids: Sequence[str]) -> dict[str, str]:
     return dict(found.collect().iter_rows())
 
 
-def _keys(tables: Tables) -> list[str]:
+def keys_of(tables: Tables) -> list[str]:
     keys = pa.chunked_array([*tables.images["item_key"].chunks, *tables.quarantine["item_key"].chunks], pa.string())
     return list(keys.unique().to_pylist())
 

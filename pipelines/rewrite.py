@@ -128,16 +128,22 @@ def rewrite(
     `what` names the job for the manifests. Stopped or killed and done again, it goes on where it was: what is changed
     already is no change.
     """
-    last = dataset.manifests[-1]
-    identity = epochs.Identity(
-        version("labelstream"), tuple(last.told["labels"]), last.told["models"], last.told["configuration_hash"]
-    )
     planner = RewritePlanner(dataset, chunks(dataset, keys), change, what)
-    run = partial(_write, dataset.path, _footer(dataset.path, last))
-    for manifest in epochs.run_epochs(dataset, planner, run, identity, watch):
+    for manifest in epochs.run_epochs(dataset, planner, writer(dataset), identity_of(dataset), watch):
         give_back()
         told = manifest.told["rewrite"]
         yield {name: count for name, count in told.items() if name not in what}
+
+
+def identity_of(dataset: Dataset) -> epochs.Identity:
+    """Return what the manifests of rewritten items say of the code that made them: what the last one said."""
+    told = dataset.manifests[-1].told
+    return epochs.Identity(version("labelstream"), tuple(told["labels"]), told["models"], told["configuration_hash"])
+
+
+def writer(dataset: Dataset) -> Callable[[RewritePlan], None]:
+    """Return what runs the plans of rewritten items."""
+    return partial(_write, dataset.path, _footer(dataset.path, dataset.manifests[-1]))
 
 
 def chunks(dataset: Dataset, keys: Sequence[str]) -> Iterator[Chunk]:
@@ -207,15 +213,45 @@ def _together(dataset: Dataset, keys: Sequence[str]) -> pl.DataFrame:
 
 def _located(dataset: Dataset, items: pl.DataFrame) -> pl.DataFrame:
     """Return where the items' rows are, in the order of the commits: item_key, group, epoch, and rows of items."""
-    counted = [
-        dataset._scan(table, [manifest]).select(
-            "item_key", epoch=pl.lit(manifest.epoch, pl.Int64), rows=pl.lit(int(table != "quarantine"), pl.Int64)
+    # An item may have nothing but a row that is held back. One scan a table, not one a commit: streams have thousands.
+    rows = pl.concat([_keys_of(dataset, table, items) for table in ("images", "failures", "quarantine")])
+    taken = pl.DataFrame(
+        {"item_key": list(dataset.taken_back), "taken": list(dataset.taken_back.values())},
+        {"item_key": pl.String, "taken": pl.Int64},
+    )
+    return (
+        rows.join(taken, on="item_key", how="left", maintain_order="left")
+        .filter(pl.col("taken").is_null() | (pl.col("epoch") >= pl.col("taken")))
+        .join(items, on="item_key", maintain_order="left")
+        .sort("epoch", maintain_order=True)
+        .group_by("item_key", "group", "epoch", maintain_order=True)
+        .agg(pl.col("rows").sum())
+    )
+
+
+def _keys_of(dataset: Dataset, table: str, items: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows that are of these items: item_key, epoch, and 1 for an item's own; also those taken back."""
+    epochs_of = {str(dataset.path / path): each.epoch for each in dataset.manifests for path in each.paths(table)}
+    known = pl.LazyFrame(
+        {"_path": list(epochs_of), "epoch": list(epochs_of.values())}, {"_path": pl.String, "epoch": pl.Int64}
+    )
+    keys = (
+        pl.scan_parquet(
+            list(epochs_of),
+            schema={"item_key": pl.String()},
+            extra_columns="ignore",
+            include_file_paths="_path",
+            glob=False,
         )
-        for manifest in dataset.manifests
-        for table in ("images", "failures", "quarantine")  # an item may have nothing but a row that is held back
-    ]
-    rows = pl.concat(counted).join(items.lazy(), on="item_key", maintain_order="left")
-    return rows.group_by("item_key", "group", "epoch", maintain_order=True).agg(pl.col("rows").sum()).collect()
+        if epochs_of
+        else pl.LazyFrame(schema={"item_key": pl.String, "_path": pl.String})
+    )
+    return (
+        keys.join(items.lazy(), on="item_key", how="semi", maintain_order="left")
+        .join(known, on="_path", maintain_order="left")
+        .select("item_key", "epoch", rows=pl.lit(int(table != "quarantine"), pl.Int64))
+        .collect()
+    )
 
 
 def _footer(root: Path, manifest: Manifest) -> dict[str, Any]:

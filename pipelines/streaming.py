@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from kafka.errors import KafkaError
@@ -234,14 +235,15 @@ class StreamPlanner:
         self.recent = {}
         records: list[Record] = []
         size = 0
-        waited_since = self.closed_at
+        began, waited_since = time.monotonic(), self.closed_at
         while not stop_requested():
             self.observer.alive()
             if not records and time.monotonic() - self.looked_at > LOOK_SECONDS:
                 self._look()
             most = min(self._most() - len(records), _AT_ONCE, max(1, (self.limits.size_bytes - size) // _MEAN_BYTES))
             now = time.monotonic()
-            left = waited_since + self.limits.seconds - self.run_seconds - now
+            # One that was due before it began, because the last run took long, takes what has piled up meanwhile.
+            left = max(waited_since + self.limits.seconds - self.run_seconds, began) - now
             got = self._poll(max(_MORE_MS, min(int(left * 1000), _IDLE_MS)) if records else _IDLE_MS, most)
             if got and not records and time.monotonic() - now > _MORE_MS / 1000:
                 waited_since = time.monotonic()  # it did not wait: nothing was there before
@@ -406,15 +408,23 @@ class StreamPlanner:
             if all(self.topics.get(place[0]) == ranges.topics.get(place[0]) for place in ranges.starts):
                 self.roots.learn(told["roots"][len(self.roots.known) - self.announced :])
                 plan = self._again(int(told["epoch"]), ranges, "the process died")
-        if plan is None and not stop_requested():
-            path.unlink()
-            self.reader.go_to(self.at)
+        if plan is None:
+            self._forget(path)
         return plan
 
     def broke(self, epoch: int, why: str) -> StreamPlan | None:
         """Return the plan with which to go on after an epoch broke: the same again, or a part of it."""
-        told = read_json(self.dataset.path / epoch_file(PLANS, epoch))
-        return self._again(epoch, Ranges.of(told[STREAM]), why)
+        path = self.dataset.path / epoch_file(PLANS, epoch)
+        plan = self._again(epoch, Ranges.of(read_json(path)[STREAM]), why)
+        if plan is None:
+            self._forget(path)
+        return plan
+
+    def _forget(self, path: Path) -> None:
+        """Remove a plan whose messages are not to be had again; on a request to stop it stays."""
+        if not stop_requested():
+            path.unlink()
+            self.reader.go_to(self.at)
 
     def _again(self, epoch: int, ranges: Ranges, why: str) -> StreamPlan | None:
         records = self._patiently(lambda: self._read_range(ranges.starts, ranges.ends))

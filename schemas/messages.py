@@ -1,6 +1,7 @@
 """The message contract of Kafka topics: what a message may be, and what its headers are called.
 
-In words in schemas/README.md, as JSON Schema in schemas/reference-1.json and schemas/result-1.json.
+In words in schemas/README.md, as JSON Schema in reference-1.json, result-1.json, review-1.json and
+decision-1.json.
 """
 
 CONTRACT_VERSION = "1"

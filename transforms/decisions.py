@@ -49,6 +49,9 @@ PEOPLE = frozenset({Rule.PERSON_DECISION, Rule.PERSON_REJECTED, Rule.PERSON_DISA
 HELD = "held"
 """The field of a change that took an annotation out of quarantine: `before` are the rows that held it, as JSON."""
 
+GIVEN_BEFORE = "already given"
+"""How the refusal of a decision begins that changes nothing."""
+
 _RULE_VERSION = 1
 
 
@@ -255,7 +258,7 @@ def _word(decision: Decision, about: _About, said: Mapping[tuple[str, str], Word
     if earlier is None:
         return word
     if (earlier.label, box_text(earlier.box)) == (label, box_text(box)):
-        return f"already given by {decision.reviewer}"
+        return f"{GIVEN_BEFORE} by {decision.reviewer}"
     return (
         f"{decision.reviewer} has decided otherwise before ({_summary(earlier)}), and a decision is final: "
         f"{Rule.PERSON_DECISION} can be undone"

@@ -77,7 +77,7 @@ def read_review(path: str, reviewer: str | None, now: datetime) -> tuple[list[De
     """
     decisions, refusals = [], []
     for line, cells in _cells(path):
-        read = cells if isinstance(cells, str) else _decision(line, cells, reviewer, now)
+        read = cells if isinstance(cells, str) else decision_in(line, cells, reviewer, now)
         if isinstance(read, Decision):
             decisions.append(read)
         elif read is not None:
@@ -207,7 +207,7 @@ def _encoding(path: str) -> str:
     return "utf-8-sig"
 
 
-def _decision(line: int, cells: Mapping[str, Any], reviewer: str | None, now: datetime) -> Decision | str | None:
+def decision_in(line: int, cells: Mapping[str, Any], reviewer: str | None, now: datetime) -> Decision | str | None:
     """Return the decision that a line holds, why it cannot be read, or null where it holds none."""
     told = {name: _text(cells.get(name)) for name in (*SHOWN, *FILLED)}
     word = told["decision"].lower()
