@@ -56,8 +56,9 @@ bench-peers: install-test ## measure other tools on the same files, each in an e
 bench-gpu: ## measure the models on this machine's GPU (needs numpy, OpenCV and ONNX Runtime alone)
 	$(PYTHON) tests/benchmarks/bench_gpu.py
 
-soak: install-test ## kill tests in full
+soak: install-test ## kill tests in full, and an hour of a stream
 	$(BIN)/python -m tests.soak.kills
+	$(BIN)/python -m tests.soak.streams --write
 
 kafka: ## start a Kafka broker on localhost:9092 (Java 17, Maven; data in .kafka/)
 	@$(PYTHON) deploy/kafka/broker.py start --topics frames:2,labels:2

@@ -62,6 +62,10 @@ class CleanPlan:
         told = {"kind": KIND, "epoch": self.epoch, "configuration": self.configuration, "parts": self.parts}
         return json.dumps(told | {"items": self.items}, separators=(",", ":")).encode()
 
+    def owns(self, part: int) -> bool:
+        """Tell whether the epoch's shard of this number is this plan's: all are."""
+        return True
+
     def require_whole(self, outcomes: Mapping[str, int], shards: Mapping[str, list[str]]) -> dict[str, Any]:
         """Raise `RunError` unless each planned item is in one table; return what was decided of the sources."""
         found = sum(outcomes.values())

@@ -79,6 +79,7 @@ def main(
             publishes=targets,
             until_caught_up=options.until_caught_up,
             observer=metrics,
+            require_ours=hold.require,
         )
         outbox = _outbox(dataset, planner, access, targets, hold, metrics)
         decisions = _decisions(options, dataset, planner, access, targets, hold)

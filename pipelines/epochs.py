@@ -41,6 +41,9 @@ class AnyPlan(Protocol):
     @property
     def supersedes(self) -> Sequence[str]: ...
 
+    def owns(self, part: int) -> bool:
+        """Tell whether the epoch's shard of this number is this plan's, or of another that it was planned as before."""
+
     def to_json(self) -> bytes:
         """Return the plan as the JSON file that makes it durable."""
 
@@ -231,7 +234,8 @@ def _commit(dataset: Dataset, plan: AnyPlan, identity: Identity, seconds: float)
 
 
 def _reports(output: Path, plan: AnyPlan) -> list[Path]:
-    return sorted((output / TEMPORARY).glob(f"{plan.epoch:08d}-*.json"))
+    reports = sorted((output / TEMPORARY).glob(f"{plan.epoch:08d}-*.json"))
+    return [report for report in reports if plan.owns(int(report.stem.split("-")[1]))]
 
 
 def _outcomes(output: Path, tables: dict[str, list[dict[str, Any]]]) -> dict[str, int]:

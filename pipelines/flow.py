@@ -103,7 +103,7 @@ def batches(plan: Plan, wanted: BatchSize) -> list[PlannedBatch]:
     pictures = sum(item.clip is None for item in plan.items)
     size = max(4, min(wanted.pictures, pictures // wanted.batches))
     cut: list[PlannedBatch] = []
-    for part, items in enumerate(_shards(plan.items)):
+    for part, items in enumerate(_shards(plan.items), plan.first_part):
         shard = shard_number(plan.epoch, part)
         stills = tuple(item for item in items if item.clip is None)
         cut += [PlannedBatch(shard, stills[start : start + size]) for start in range(0, len(stills), size)]

@@ -55,6 +55,15 @@ class Plan:
         last = {item.ref.key: item.clip for item in self.items if item.clip is not None}
         return {key: None if clip.last else clip.pts[-1] for key, clip in last.items()}
 
+    @property
+    def first_part(self) -> int:
+        """The number of the epoch's first shard."""
+        return 0
+
+    def owns(self, part: int) -> bool:
+        """Tell whether the epoch's shard of this number is this plan's."""
+        return part >= self.first_part
+
     def to_json(self) -> bytes:
         """Return the plan as the JSON file that makes it durable."""
         return json.dumps(asdict(self), separators=(",", ":")).encode("ascii")

@@ -57,6 +57,10 @@ class RewritePlan:
         told = {"kind": KIND, "epoch": self.epoch, "configuration": self.configuration, "supersedes": self.supersedes}
         return json.dumps(told, separators=(",", ":")).encode()
 
+    def owns(self, part: int) -> bool:
+        """Tell whether the epoch's shard of this number is this plan's: all are."""
+        return True
+
     def require_whole(self, outcomes: Mapping[str, int], shards: Mapping[str, list[str]]) -> dict[str, Any]:
         """Raise `RunError` where a row was not written; return what was done, and what the manifests before said."""
         for name in TABLES:

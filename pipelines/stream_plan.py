@@ -18,6 +18,9 @@ from transforms.sampling import ALL
 from transforms.storage import sha256_of
 from transforms.video_index import clips, index_of, video_kind
 
+_PARTS = 100
+"""Shards of one cut of an epoch at most: five million frames."""
+
 Told = dict[str, dict[str, int]]
 """Offsets as a manifest tells them: by topic, then by the number of the partition."""
 
@@ -58,8 +61,9 @@ class Ranges:
     """What an epoch covers: each partition from `starts` up to `ends`; `next` is where every partition goes on then.
 
     `topics` are the ids of all topics, which tell a topic from another that was made anew under its name. `publishes`
-    names the topics to which the epoch's results go, by their purpose. `attempt` counts how often the epoch was begun;
-    `poison` says why its only message is not worked on any more, empty where it is.
+    names the topics to which the epoch's results go, by their purpose. `attempt` counts how often this was begun, `cut`
+    how often the epoch was planned anew, as something smaller. `poison` says why its only message is not worked on any
+    more, empty where it is.
     """
 
     servers: str
@@ -71,6 +75,7 @@ class Ranges:
     publishes: dict[str, str]
     care: Care | None
     attempt: int
+    cut: int
     poison: str
 
     def to_told(self) -> dict[str, Any]:
@@ -84,6 +89,7 @@ class Ranges:
             "gaps": [asdict(gap) for gap in self.gaps],
             "publishes": self.publishes,
             "attempt": self.attempt,
+            "cut": self.cut,
             "poison": self.poison,
         }
         if self.care is not None:
@@ -104,6 +110,7 @@ class Ranges:
             publishes=dict(told["publishes"]),
             care=Care(care["most"], offsets_of(care["until"])) if care else None,
             attempt=told["attempt"],
+            cut=told["cut"],
             poison=told["poison"],
         )
 
@@ -118,6 +125,18 @@ class StreamPlan(Plan):
     ranges: Ranges
     held: Mapping[str, bytes]
     records: int
+
+    @property
+    def first_part(self) -> int:
+        """The number of the epoch's first shard.
+
+        What an epoch was planned as before has shards of other names: a run that hangs may still write them.
+        """
+        return self.ranges.cut * _PARTS
+
+    def owns(self, part: int) -> bool:
+        """Tell whether the epoch's shard of this number is this plan's."""
+        return self.first_part <= part < self.first_part + _PARTS
 
     def to_json(self) -> bytes:
         """Return the plan as the JSON file that makes it durable."""

@@ -104,10 +104,12 @@ class StreamPlanner:
         publishes: dict[str, str],
         until_caught_up: bool,
         observer: Observer,
+        require_ours: Callable[[], None],
     ) -> None:
         """`beginning` is null where nobody said: a data set goes on where it was, a new one begins with the earliest.
 
-        Raises UsageError, where it contradicts what is committed, and RunError.
+        `require_ours` raises RunError where another run has taken the data set over. Raises UsageError, where
+        `beginning` contradicts what is committed, and RunError.
         """
         self.dataset = dataset
         self.configuration = configuration
@@ -117,12 +119,12 @@ class StreamPlanner:
         self.limits = limits
         self.publishes = publishes
         self.observer = observer
+        self.require_ours = require_ours
         self.interrupted: Callable[[], bool] = lambda: False
         self.admin = clients.admin(self.servers, access)
         self.reader = Reader(self.servers, access)
         self.roots = Roots(dataset)
         self.announced = len(self.roots.known)
-        self.root = self.roots.of_stream(f"kafka://{self.servers}", str(self.admin.describe_cluster()["cluster_id"]))
         self.care: Care | None = None
         self.gaps: list[Gap] = []
         self.recent: dict[str, Record] = {}
@@ -130,8 +132,11 @@ class StreamPlanner:
         self.at: Offsets = {}
         self.looked_at = self.trusted_at = self.closed_at = time.monotonic()
         self.run_seconds = 0.0
-        self._begin(beginning)
-        self.goal = self._extent().ends if until_caught_up else None
+        with clients.answering():
+            cluster = str(self.admin.describe_cluster()["cluster_id"])
+            self.root = self.roots.of_stream(f"kafka://{self.servers}", cluster)
+            self._begin(beginning)
+            self.goal = self._extent().ends if until_caught_up else None
 
     def close(self) -> None:
         """Let the broker go."""
@@ -292,6 +297,7 @@ class StreamPlanner:
             publishes=self.publishes,
             care=care,
             attempt=1,
+            cut=0,
             poison="",
         )
         self.closed_at = time.monotonic()
@@ -332,7 +338,8 @@ class StreamPlanner:
         return []
 
     def _look(self) -> None:
-        """Look for new partitions and topics, topics made anew, and how far behind we are."""
+        """Look for new partitions, topics made anew, how far behind we are, and whether another run took over."""
+        self.require_ours()
         extent = self._patiently(self._describe)
         if extent is not None:
             fresh = [place for place in extent.begins if place not in self.at]
@@ -470,7 +477,8 @@ def apart(ranges: Ranges, records: Sequence[Record], why: str) -> Ranges:
     if ranges.attempt < tries or not records:
         return replace(ranges, attempt=ranges.attempt + 1)
     if len(records) == 1:
-        return replace(ranges, poison=f"the run broke {ranges.attempt} times while it worked on this message ({why})")
+        why = f"the run broke {ranges.attempt} times while it worked on this message ({why})"
+        return replace(ranges, cut=ranges.cut + 1, poison=why)
     first = records[: len(records) // 2]
     ends = dict(ranges.starts)
     for record in first:
@@ -483,6 +491,7 @@ def apart(ranges: Ranges, records: Sequence[Record], why: str) -> Ranges:
         next=ranges.next | ends,
         care=Care(max(1, len(first)), until),
         attempt=1,
+        cut=ranges.cut + 1,
     )
 
 

@@ -136,9 +136,9 @@ class Feed(threading.Thread):
             headers.append(("timestamp-ms", b"%d" % (time.time() * 1000)))
             partition = self.partitions[number % len(self.partitions)]
             sent.append(producer.send(self.topic, self.send(number), partition=partition, headers=headers))
-        producer.flush(20)
+        producer.flush(5)
         for future in sent:
-            future.get(timeout=20)
+            future.get(timeout=5)
         clients.within(20, producer.abort_transaction if aborts else producer.commit_transaction)
 
     def fed(self, seconds: float = 120.0) -> Self:

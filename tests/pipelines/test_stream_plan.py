@@ -29,6 +29,7 @@ RANGES = Ranges(
     publishes={"results": "labels"},
     care=None,
     attempt=1,
+    cut=0,
     poison="",
 )
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -27,6 +28,7 @@ import cv2
 import numpy as np
 from kafka import TopicPartition
 
+from deploy.kafka.broker import jars
 from pipelines.dataset import Dataset, is_dataset
 from schemas.layout import PLANS, STREAM, epoch_file
 from tests.benchmarks import report
@@ -750,12 +752,10 @@ def main() -> int:
 
 
 def _kafka() -> str:
-    kcat_version = subprocess.run(["kcat", "-V"], capture_output=True, text=True).stdout.split("(")[-1].split(")")[0]
-    from deploy.kafka.broker import jars
-
-    return (
-        f"broker: Apache Kafka {jars().parent.name.removeprefix('kafka-')}; reader of the results: kcat, {kcat_version}"
-    )
+    told = subprocess.run(["kcat", "-V"], capture_output=True, text=True).stdout
+    versions = re.findall(r"Version ([\d.]+)|librdkafka ([\d.]+)", told)
+    reader = " with librdkafka ".join(one or other for one, other in versions)
+    return f"broker: Apache Kafka {jars().parent.name.removeprefix('kafka-')}; reader of the results: kcat {reader}"
 
 
 if __name__ == "__main__":

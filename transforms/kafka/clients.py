@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
@@ -76,7 +76,8 @@ def producer(servers: str, access: Access, transactional_id: str | None = None, 
 
 
 def admin(servers: str, access: Access, **more: Any) -> KafkaAdminClient:
-    return _client(KafkaAdminClient, servers, access, more)
+    # 30 s by default, for which an outage would go unnoticed.
+    return _client(KafkaAdminClient, servers, access, {"request_timeout_ms": 5_000} | more)
 
 
 def require_topics(admin: KafkaAdminClient, names: Collection[str]) -> dict[str, str]:
@@ -88,7 +89,7 @@ def require_topics(admin: KafkaAdminClient, names: Collection[str]) -> dict[str,
         absent = [name for name in names if name not in there]
         others = sorted(name for name in admin.list_topics() if not name.startswith("__")) if absent else []
     except KafkaError as error:
-        raise BrokerAway(f"Kafka did not say which topics it has: {_told(error)}") from None
+        raise BrokerAway(f"Kafka did not say which topics it has ({type(error).__name__})") from None
     if absent:
         shown = ", ".join(others[:_SHOWN_TOPICS]) + (", ..." if len(others) > _SHOWN_TOPICS else "")
         raise UsageError(
@@ -97,6 +98,15 @@ def require_topics(admin: KafkaAdminClient, names: Collection[str]) -> dict[str,
             f"--partitions 2; on a broker of make kafka: python deploy/kafka/broker.py start --topics {absent[0]}:2"
         )
     return {name: there[name] for name in names}
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Turn every error of the client library into BrokerAway."""
+    try:
+        yield
+    except KafkaError as error:
+        raise BrokerAway(f"the broker does not answer ({type(error).__name__})") from None
 
 
 def within(seconds: float, call: Callable[[], Any]) -> None:
@@ -143,7 +153,3 @@ def _client(make: Any, servers: str, access: Access, settings: dict[str, Any]) -
         return make(**ours | access.options() | settings)
     except KafkaTimeoutError:
         raise BrokerAway(f"Kafka at {servers} did not answer within {_BOOTSTRAP_MS // 1000} s") from None
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:300]

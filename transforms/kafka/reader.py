@@ -21,7 +21,7 @@ from kafka.errors import (
 from schemas.errors import RunError
 from transforms.kafka import clients
 from transforms.kafka.access import Access
-from transforms.kafka.clients import BrokerAway
+from transforms.kafka.clients import BrokerAway, answering
 from transforms.messages import Record
 from transforms.stopping import stop_requested
 
@@ -140,7 +140,7 @@ class Reader:
         """Return the offset of the first record of each partition that is not older; its end where all are."""
         ends = self.extent(places).ends  # first: of partitions that it does not know yet the library says nothing
         asked = {TopicPartition(*place): timestamp_ms for place in places}
-        with _answering():
+        with answering():
             found = self._consumer.offsets_for_times(asked, timeout_ms=ANSWER_MS)
         return {
             (at.topic, at.partition): ends[at.topic, at.partition] if hit is None else hit.offset
@@ -158,18 +158,10 @@ def _told(ask: Callable[..., Any], asked: list[TopicPartition]) -> dict[TopicPar
     """
     deadline = time.monotonic() + ANSWER_MS / 1000
     while time.monotonic() < deadline:
-        with _answering(), contextlib.suppress(KeyError):
+        with answering(), contextlib.suppress(KeyError):
             return dict(ask(asked, timeout_ms=ANSWER_MS))
         time.sleep(POLL_MS / 1000)
     raise BrokerAway("the broker does not tell of all partitions")
-
-
-@contextlib.contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
-    except KafkaError as error:
-        raise BrokerAway(f"the broker does not answer ({type(error).__name__})") from None
 
 
 def _record(found: Any) -> Record:
