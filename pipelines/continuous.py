@@ -15,7 +15,7 @@ from pipelines.decided import Decisions
 from pipelines.letters import dead_letters, failed, results
 from pipelines.logs import log
 from pipelines.metrics import Metrics
-from pipelines.outbox import Letter, Outbox
+from pipelines.outbox import OUTPUT_PARTITIONS, Letter, Outbox
 from pipelines.planning import Plan
 from pipelines.requirements import version
 from pipelines.runners import EpochBroke
@@ -27,6 +27,7 @@ from schemas.layout import RECIPE, STREAM
 from schemas.messages import DEAD_MESSAGE
 from schemas.reasons import Duplicates
 from transforms import clock
+from transforms.kafka import clients
 from transforms.kafka.access import Access, read_access
 from transforms.kafka.address import Address, is_kafka
 from transforms.kafka.clients import require_broker
@@ -235,9 +236,12 @@ def _decisions(
     """Return what reads people's decisions; null where nobody asked."""
     if options.decisions is None:
         return None
+    topic = Address.parse(options.decisions, "--decisions").one_topic
+    if clients.make_topic(planner.admin, topic, OUTPUT_PARTITIONS, {}):
+        log.info("made the topic %s", topic)
     decisions = Decisions(
         dataset,
-        Address.parse(options.decisions, "--decisions").one_topic,
+        topic,
         servers=planner.servers,
         access=access,
         admin=planner.admin,

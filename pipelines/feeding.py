@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kafka.errors import KafkaError, MessageSizeTooLargeError, TopicAlreadyExistsError
+from kafka.errors import KafkaError, MessageSizeTooLargeError
 
 from pipelines.logs import log
 from schemas.errors import RunError
@@ -258,14 +258,7 @@ def require_topic(
     """Make the topic if it is not there, and say so. Raises RunError where the broker does not let us."""
     admin = clients.admin(servers, access)
     try:
-        if topic in admin.list_topics():
-            return
-        wanted = {topic: {"num_partitions": partitions, "configs": configs or {}}}
-        admin.create_topics(wanted, wait_for_metadata=True)
-        log.info("made the topic %s with %d partitions", topic, partitions)
-    except TopicAlreadyExistsError:
-        return
-    except KafkaError as error:
-        raise RunError(f"the topic {topic} cannot be made: {type(error).__name__}: {error}; make it yourself") from None
+        if clients.make_topic(admin, topic, partitions, configs or {}):
+            log.info("made the topic %s with %d partitions", topic, partitions)
     finally:
         admin.close()

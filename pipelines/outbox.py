@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, TopicAlreadyExistsError
+from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from pipelines.logs import log
 from schemas.errors import RunError
@@ -32,7 +32,7 @@ _AT = (LEDGER, 0)
 _LOOK_BACK = 64
 TRANSACTION_MS = 60_000
 _TELL_SECONDS = 60.0
-_OUTPUT_PARTITIONS = 2
+OUTPUT_PARTITIONS = 2
 _ROOM = 1024  # what a record takes beside key, value and headers, generously
 
 
@@ -180,10 +180,10 @@ class Outbox:
         """Make the topics that are not there; return how large a message each takes, in bytes."""
         admin = clients.admin(self.servers, self.access)
         try:
-            there = set(admin.list_topics())
-            for topic in [*topics, LEDGER]:
-                if topic not in there:
-                    _make(admin, topic)
+            for topic in topics:
+                if clients.make_topic(admin, topic, OUTPUT_PARTITIONS, {}):
+                    log.info("made the topic %s", topic)
+            clients.make_topic(admin, LEDGER, 1, {"cleanup.policy": "compact"})
             return {topic: min(_limit(admin, topic), clients.MAX_MESSAGE_BYTES) for topic in [*topics, LEDGER]}
         except KafkaError as error:
             raise RunError(f"the topics for results cannot be made or described: {type(error).__name__}") from None
@@ -216,20 +216,6 @@ def last_published(reader: Reader, name: str) -> int | None:
         if start == begin:
             return None
         window *= 16
-
-
-def _make(admin: Any, topic: str) -> None:
-    is_ledger = topic == LEDGER
-    wanted = {
-        "num_partitions": 1 if is_ledger else _OUTPUT_PARTITIONS,
-        "replication_factor": -1,
-        "configs": {"cleanup.policy": "compact"} if is_ledger else {},
-    }
-    try:
-        admin.create_topics({topic: wanted}, wait_for_metadata=True)
-    except TopicAlreadyExistsError:
-        return
-    log.info("made the topic %s", topic)
 
 
 def _limit(admin: Any, topic: str) -> int:

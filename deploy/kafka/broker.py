@@ -472,7 +472,7 @@ def _say(folder: Path, plan: Plan, topics: Sequence[str]) -> None:
         print(f"  with TLS   localhost:{plan.sasl_port}, user {plan.user}, settings in {folder / 'client.properties'}")
     if topics:
         print(f"  topics     {', '.join(topics)}")
-    print(f"  feed it    python -m pipelines.produce --input FOLDER --output kafka://{servers}/{source}")
+    print(f"  feed it    python -m pipelines.produce --input FOLDER --to kafka://{servers}/{source}")
     print(
         f"  label it   python -m pipelines.annotate --input kafka://{servers}/{source} --output out/ "
         f"--results kafka://{servers}/{results}"

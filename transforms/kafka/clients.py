@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
 from kafka.net.compat import KafkaNetClient
 
-from schemas.errors import UsageError
+from schemas.errors import RunError, UsageError
 from transforms.kafka.access import Access
 from transforms.kafka.diagnosis import TIMEOUT_S, examine
 from transforms.kafka.diagnosis import BrokerAway as BrokerAway
@@ -98,6 +98,19 @@ def require_topics(admin: KafkaAdminClient, names: Collection[str]) -> dict[str,
             f"--partitions 2; on a broker of make kafka: python deploy/kafka/broker.py start --topics {absent[0]}:2"
         )
     return {name: there[name] for name in names}
+
+
+def make_topic(admin: KafkaAdminClient, topic: str, partitions: int, configs: dict[str, str]) -> bool:
+    """Make the topic unless it is there; say whether it was made. Raises RunError where the broker does not let us."""
+    try:
+        if topic in admin.list_topics():
+            return False
+        admin.create_topics({topic: {"num_partitions": partitions, "configs": configs}}, wait_for_metadata=True)
+    except TopicAlreadyExistsError:
+        return False
+    except KafkaError as error:
+        raise RunError(f"the topic {topic} cannot be made: {type(error).__name__}: {error}; make it yourself") from None
+    return True
 
 
 @contextlib.contextmanager
