@@ -382,12 +382,14 @@ def stream_of(
     addresses = [Address.parse(uri, "--input") for uri in inputs if is_kafka(uri)]
     if told is None and start is None and not addresses:
         return None, []
+    from pipelines.review_queue import topics_of  # loads the client library
+
     servers = addresses[0].servers if addresses else str((told or {}).get("servers", ""))
     patterns = tuple(topic for address in addresses for topic in address.topics)
     known = dict((told or start or {}).get("topics", {}))
     nexts = offsets_of((last or start or {}).get("next", {}))
     ahead = nexts | (offsets_of(planned["next"]) if planned else {})
-    results = dict((last or planned or {}).get("publishes", {}))
+    results = topics_of((last or planned or {}).get("publishes", {}))
     gaps = [gap for one in dataset.manifests for gap in one.told.get(STREAM, {}).get("gaps", ())]
     lost: dict[Place, int] = {}
     for gap in gaps:

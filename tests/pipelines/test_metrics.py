@@ -30,7 +30,7 @@ from transforms.messages import Record
 LABELS = {"outcome", "error", "topic", "partition", "step", "version", "configuration", "le"}
 """All labels there may be: none of them can hold a secret, nor grow with what comes in."""
 
-RANGES = Ranges("host:9092", {"frames": "id"}, {}, {}, {}, (), {}, None, 1, "")
+RANGES = Ranges("host:9092", {"frames": "id"}, {}, {}, {}, (), {}, None, 1, 0, "")
 
 
 def failing(shard: Tables, *errors: str) -> Tables:
