@@ -298,10 +298,7 @@ class Planner:
                 if before == key:
                     break
             else:
-                known = root
-                places = (root, *self.roots.former(root))
-                found = (self.committed.key_of(one.number, file_name) for one in places)
-                before = next(filter(None, found), None)
+                known, before = root, self.committed.key_of(root.number, file_name)
                 key = item_key(root.number, file_name, file.size, str(file.mtime_ns))
             attempts = self.committed.attempts(key)
             goes_on = before == key and key in self.committed.unfinished
