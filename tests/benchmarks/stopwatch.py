@@ -67,8 +67,8 @@ PARTS = {
     COMMIT: ("pipelines.epochs:_commit", "pipelines.summary:summarise", "pipelines.summary:write_summary"),
     REPORT: ("pipelines.report:write_report",),
     BUILD: ("pipelines.flow:build",),
-    BEAM: ("pipelines.runners:run_pipeline",),
-    FREE: ("pipelines.annotate:give_back",),
+    BEAM: ("pipelines.runners:run_pipeline", "pipelines.runners:Repeated.run"),
+    FREE: ("pipelines.labelling:give_back", "pipelines.labelling:settle"),
 }
 """What is timed, as module:function, by the row that it belongs to, in the order of the flow."""
 
