@@ -1,6 +1,7 @@
 """Annotate what topics bring, for as long as the run lasts: read `_feed` for the loop."""
 
 import argparse
+import fnmatch
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +30,7 @@ from schemas.reasons import Duplicates
 from transforms import clock
 from transforms.kafka import clients
 from transforms.kafka.access import Access, read_access
-from transforms.kafka.address import Address, is_kafka
+from transforms.kafka.address import Address, is_glob, is_kafka
 from transforms.kafka.clients import require_broker
 from transforms.messages import AllowedRoots
 from transforms.stopping import stop_on_signals, stop_requested
@@ -53,6 +54,7 @@ def main(
     access = read_access(options.kafka_config)
     allowed = AllowedRoots.of(options.allow_uri)
     require_broker(sources[0].servers, access)
+    _require_topics(sources, access)
     metrics.broker(answers=True)
     output = Path(options.output)
     before = epochs.standing_configuration(Dataset(output)) if is_dataset(output) else None
@@ -318,6 +320,18 @@ def _targets(options: argparse.Namespace, sources: Sequence[Address]) -> dict[st
             raise UsageError("--review-below needs --review-queue, the topic to which it is told")
         targets["review_below"] = str(options.review_below)
     return targets
+
+
+def _require_topics(sources: Sequence[Address], access: Access) -> None:
+    """Raise UsageError for a topic that is not there, before anything is written; a pattern may match none yet."""
+    topics = [topic for source in sources for topic in source.topics]
+    admin = clients.admin(sources[0].servers, access)
+    try:
+        there = clients.require_topics(admin, [topic for topic in topics if not is_glob(topic)])
+        if not there and not any(fnmatch.filter(admin.list_topics(), topic) for topic in topics):
+            log.warning("no topic is there yet that matches %s", ", ".join(topics))
+    finally:
+        admin.close()
 
 
 def _require_sense(options: argparse.Namespace, beam_arguments: Sequence[str], inputs: Sequence[str]) -> None:
