@@ -1,6 +1,7 @@
 """Kafka's clients with the settings that this project needs, and why a broker cannot be used."""
 
 import contextlib
+import difflib
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -91,7 +92,8 @@ def require_topics(admin: KafkaAdminClient, names: Collection[str]) -> dict[str,
     except KafkaError as error:
         raise BrokerAway(f"Kafka did not say which topics it has ({type(error).__name__})") from None
     if absent:
-        shown = ", ".join(others[:_SHOWN_TOPICS]) + (", ..." if len(others) > _SHOWN_TOPICS else "")
+        nearest = difflib.get_close_matches(absent[0], others, n=_SHOWN_TOPICS, cutoff=0.0)
+        shown = ", ".join(nearest) + (", ..." if len(others) > len(nearest) else "")
         raise UsageError(
             f"the topic {', '.join(map(repr, absent))} is not there. It has: {shown or 'no topic'}. Create it with "
             f"Kafka's own tool: kafka-topics.sh --bootstrap-server HOST:PORT --create --topic {absent[0]} "
