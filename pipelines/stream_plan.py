@@ -15,7 +15,7 @@ from schemas.records import Clip, ImageRef, PlannedItem, item_key
 from transforms.kafka.reader import Offsets
 from transforms.messages import AllowedRoots, Arrival, Record, arrivals, held
 from transforms.sampling import ALL
-from transforms.storage import sha256_of
+from transforms.storage import holding, sha256_of
 from transforms.video_index import clips, index_of, video_kind
 
 _PARTS = 100
@@ -167,8 +167,9 @@ def plan_of(
     allowed: AllowedRoots,
 ) -> StreamPlan:
     """Return the plan of an epoch that covers these records. The bytes must be `holding` when it runs."""
-    items = tuple(_items(records, configuration, root, ranges, allowed))
     contents = dict(map(held, records))
+    with holding(contents):  # a video is looked into to plan its frames
+        items = tuple(_items(records, configuration, root, ranges, allowed))
     return StreamPlan(epoch, configuration, fresh, items, (), ranges, contents, len(records))
 
 

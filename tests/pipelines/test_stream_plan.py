@@ -15,7 +15,6 @@ from schemas.layout import STREAM
 from schemas.records import PlannedItem
 from tests.videos import B_FRAMES, encode
 from transforms.messages import AllowedRoots, Record
-from transforms.storage import holding
 
 NOW = 1_790_000_000_000
 CONFIGURATION = {"max_pixels": 64_000_000, "frames": "all"}
@@ -41,8 +40,7 @@ def record(value: bytes | None, offset: int = 0, partition: int = 0, **headers: 
 
 def planned(*records: Record, allowed: AllowedRoots | None = None, ranges: Ranges = RANGES) -> StreamPlan:
     root = Root(0, "kafka://localhost:9092", ("mark", "mark"))
-    with holding({f"kafka://{each.name}": each.value or b"" for each in records}):
-        return plan_of(7, CONFIGURATION, root, (), ranges, records, allowed or AllowedRoots((), ()))
+    return plan_of(7, CONFIGURATION, root, (), ranges, records, allowed or AllowedRoots((), ()))
 
 
 def the(plan: StreamPlan) -> PlannedItem:
