@@ -271,7 +271,7 @@ def _arrival(record: Record, name: str, headers: Mapping[str, str], uri: str, si
     frame, more = _frame_index(headers.get(FRAME_INDEX))
     source = headers.get(SOURCE_ID)
     if source is not None and len(source) > _MOST_TEXT:
-        more += (Repair("source_id", _short(source), None, Rule.MESSAGE_HEADER),)
+        more += (Repair("source_id", _cut(source), None, Rule.MESSAGE_HEADER),)
         source = None
     return Arrival(name, uri, size, timestamp_ms, pts, Sent(source or None, frame, None, repairs + more, "", ""))
 
@@ -294,7 +294,7 @@ def _time(told: str | None, of_record: int | None) -> tuple[int | None, tuple[Re
         stamp = 0
     if EARLIEST_MS <= stamp <= (sane or 2**53) + LATEST_AHEAD_MS:
         return stamp, ()
-    return sane, (Repair("timestamp_ms", _short(told), None if sane is None else str(sane), Rule.MESSAGE_TIMESTAMP),)
+    return sane, (Repair("timestamp_ms", _cut(told), None if sane is None else str(sane), Rule.MESSAGE_TIMESTAMP),)
 
 
 def _frame_index(told: str | None) -> tuple[int | None, tuple[Repair, ...]]:
@@ -302,9 +302,13 @@ def _frame_index(told: str | None) -> tuple[int | None, tuple[Repair, ...]]:
         return None, ()
     if told.isascii() and told.isdigit() and len(told) <= 10 and int(told) <= _MOST_FRAMES:
         return int(told), ()
-    return None, (Repair("frame_index", _short(told), None, Rule.MESSAGE_HEADER),)
+    return None, (Repair("frame_index", _cut(told), None, Rule.MESSAGE_HEADER),)
 
 
 def _short(text: str) -> str:
+    return repr(_cut(text))
+
+
+def _cut(text: str) -> str:
     shown = printable(text)
-    return repr(shown if len(shown) <= 80 else shown[:77] + "...")
+    return shown if len(shown) <= 80 else shown[:77] + "..."
