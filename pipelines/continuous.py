@@ -206,9 +206,11 @@ def _outbox(
     topics = set(review_queue.topics_of(targets).values())
     for manifest in told[-1:]:
         topics |= set(review_queue.topics_of(_publishes(manifest)).values())
-    if not topics:
+    if not topics or stop_requested():
         return None
     outbox = Outbox(planner.servers, access, stream_id(dataset), sorted(topics), hold.require, metrics.broker)
+    if stop_requested():
+        return outbox  # perhaps it has not yet learnt what is in Kafka
     owed = [manifest for manifest in told if manifest.epoch > outbox.last]
     if outbox.last > (dataset.manifests[-1].epoch if dataset.manifests else 0):
         raise RunError(

@@ -79,7 +79,8 @@ class Outbox:
         self.tell = tell
         self.producer: KafkaProducer | None = None
         self.last = 0
-        self.limits = self._prepared(list(topics))
+        self.limits: dict[str, int] = {}
+        self._patiently(lambda: self._prepare(list(topics)))
         self._patiently(self._open)
 
     def publish(self, epoch: int, letters: Callable[[], Iterable[Letter]]) -> None:
@@ -176,17 +177,16 @@ class Outbox:
                 self.tell(answers=True)
                 return
 
-    def _prepared(self, topics: list[str]) -> dict[str, int]:
-        """Make the topics that are not there; return how large a message each takes, in bytes."""
+    def _prepare(self, topics: list[str]) -> None:
+        """Make the topics that are not there; learn how large a message each takes, in bytes."""
         admin = clients.admin(self.servers, self.access)
         try:
             for topic in topics:
                 if clients.make_topic(admin, topic, OUTPUT_PARTITIONS, {}):
                     log.info("made the topic %s", topic)
             clients.make_topic(admin, LEDGER, 1, {"cleanup.policy": "compact"})
-            return {topic: min(_limit(admin, topic), clients.MAX_MESSAGE_BYTES) for topic in [*topics, LEDGER]}
-        except KafkaError as error:
-            raise RunError(f"the topics for results cannot be made or described: {type(error).__name__}") from None
+            limits = {topic: _limit(admin, topic) for topic in [*topics, LEDGER]}
+            self.limits = {topic: min(limit, clients.MAX_MESSAGE_BYTES) for topic, limit in limits.items()}
         finally:
             admin.close()
 

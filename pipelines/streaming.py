@@ -132,11 +132,12 @@ class StreamPlanner:
         self.at: Offsets = {}
         self.looked_at = self.trusted_at = self.closed_at = time.monotonic()
         self.run_seconds = 0.0
-        with clients.answering():
-            cluster = str(self.admin.describe_cluster()["cluster_id"])
-            self.root = self.roots.of_stream(f"kafka://{self.servers}", cluster)
-            self._begin(beginning)
-            self.goal = self._extent().ends if until_caught_up else None
+        if beginning is not None and last_ranges(dataset) is not None:
+            raise UsageError(
+                f"{dataset.path} knows where it was: leave --from away, or name another --output to begin anew"
+            )
+        self.goal: Offsets | None = None
+        self._patiently(lambda: self._begin(beginning, until_caught_up))
 
     def close(self) -> None:
         """Let the broker go."""
@@ -145,24 +146,25 @@ class StreamPlanner:
 
     # ------------------------------------------------------------------------------------------- where it begins
 
-    def _begin(self, beginning: Beginning | None) -> None:
+    def _begin(self, beginning: Beginning | None, until_caught_up: bool) -> None:
         """Find where every partition goes on: by the last manifest, else by where the data set once began."""
+        cluster = str(self.admin.describe_cluster()["cluster_id"])
+        self.root = self.roots.of_stream(f"kafka://{self.servers}", cluster)
         now = self._partitions(clients.require_topics(self.admin, self._names()))
         last = last_ranges(self.dataset)
         if last is None:
             told = self._started(now, beginning or Beginning("earliest"))
-        elif beginning is not None:
-            raise UsageError(
-                f"{self.dataset.path} knows where it was: leave --from away, or name another --output to begin anew"
-            )
         else:
             told = (last.topics, last.next)
             self.care = last.care
         self._require_same_topics(told[0])
         known = {place: offset for place, offset in told[1].items() if place[0] in self.topics}
         self.at = {place: known.get(place, 0) for place in now}
-        self._require_there(self._extent())
+        self.gaps = []
+        extent = self._extent()
+        self._require_there(extent)
         self.reader.go_to(self.at)
+        self.goal = extent.ends if until_caught_up else None
 
     def _started(self, places: Sequence[Place], beginning: Beginning) -> tuple[dict[str, str], Offsets]:
         """Return the topics and offsets with which the data set began; begin it if it is new."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
+from kafka.errors import BrokerResponseError, KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
 from kafka.net.compat import KafkaNetClient
 
 from schemas.errors import RunError, UsageError
@@ -103,15 +103,19 @@ def require_topics(admin: KafkaAdminClient, names: Collection[str]) -> dict[str,
 
 
 def make_topic(admin: KafkaAdminClient, topic: str, partitions: int, configs: dict[str, str]) -> bool:
-    """Make the topic unless it is there; say whether it was made. Raises RunError where the broker does not let us."""
+    """Make the topic unless it is there; say whether it was made. Raises BrokerAway, and RunError if it may not be."""
     try:
         if topic in admin.list_topics():
             return False
         admin.create_topics({topic: {"num_partitions": partitions, "configs": configs}}, wait_for_metadata=True)
     except TopicAlreadyExistsError:
         return False
-    except KafkaError as error:
+    except BrokerResponseError as error:
+        if error.retriable:
+            raise BrokerAway(f"the topic {topic} could not be made yet ({type(error).__name__})") from None
         raise RunError(f"the topic {topic} cannot be made: {type(error).__name__}: {error}; make it yourself") from None
+    except KafkaError as error:
+        raise BrokerAway(f"the topic {topic} could not be made yet ({type(error).__name__})") from None
     return True
 
 
