@@ -42,7 +42,7 @@ class ImageRef:
     root, name, size and time. `root` is the number of the input root in the data set. `uri` is as the user named it;
     `file_name` is relative to the root, with forward slashes. `mtime_ns` is null where the source keeps no time.
     `attempts` counts the committed epochs that ended with this item failed. `sent` is null for a file; a message is
-    called topic/partition/offset, and its time is that of the picture.
+    called topic/partition/offset, and its time is that of the picture. `etag` is what an object store calls this content.
     """
 
     number: int
@@ -54,6 +54,12 @@ class ImageRef:
     mtime_ns: int | None
     attempts: int
     sent: Sent | None = None
+    etag: str | None = None
+
+    @property
+    def version(self) -> str:
+        """What changes whenever the content does: the etag, or the time."""
+        return version(self.mtime_ns, self.etag)
 
 
 @dataclass(frozen=True)
@@ -181,6 +187,11 @@ def image_id(content: str, root: int, file_name: str, pts: int | None = None) ->
 
 
 def item_key(root: int, file_name: str, size: int, version: str) -> str:
-    """Return 32 hex digits that recognise a file in a later run; `version` is its time in ns, or its etag."""
+    """Return 32 hex digits that recognise a file in a later run; see `version`."""
     text = f"{root}\n{file_name}\n{size}\n{version}"
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+def version(mtime_ns: int | None, etag: str | None) -> str:
+    """Return what tells one content of a file from the next: its etag where there is one, which no clock can spoil."""
+    return str(mtime_ns) if etag is None else etag

@@ -20,6 +20,7 @@ from itertools import chain
 from pathlib import Path
 
 from schemas.errors import UsageError
+from schemas.records import version
 from transforms.storage import printable
 
 UNREADABLE = -1
@@ -43,7 +44,8 @@ class InputFile:
 
     `root_index` numbers the distinct input roots from 0 in the order of their first naming; `root` is that first name.
     `uri` opens the file and is written as the user named it; `file_name` is relative to the root, with forward
-    slashes. `size` is in bytes, or UNREADABLE, and `mtime_ns` is then None: reading `uri` says why.
+    slashes. `size` is in bytes, or UNREADABLE, and `mtime_ns` is then None: reading `uri` says why. `etag` is what an
+    object store calls this content of the object; None for a file.
     """
 
     root_index: int
@@ -52,6 +54,12 @@ class InputFile:
     file_name: str
     size: int
     mtime_ns: int | None
+    etag: str | None = None
+
+    @property
+    def version(self) -> str:
+        """What changes whenever the content does: the etag, or the time."""
+        return version(self.mtime_ns, self.etag)
 
 
 @dataclass
