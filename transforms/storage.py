@@ -1,4 +1,4 @@
-"""Bytes in and out, by name: local files now, object stores behind the same functions later.
+"""Bytes in and out, by name: the one door to local files, to object stores (`s3://`, `gs://`, `az://`) and to messages.
 
 Reading raises `ItemError`, because one file that cannot be read is one failed item. Writing raises `RunError`, because
 a data set that cannot be written ends the run. Names are ordinary strings; bytes that are not UTF-8 travel in them as
@@ -14,11 +14,15 @@ import hashlib
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from typing import BinaryIO
 
 from schemas.errors import ItemError, RunError
+from transforms.buckets import objects
+from transforms.buckets.names import is_remote
 
 TEMP_PREFIX = ".tmp-"
 """How the names of unfinished files begin. What a killed process left under such a name may be deleted."""
@@ -69,6 +73,27 @@ def holding(contents: Mapping[str, bytes]) -> Iterator[None]:
             _held.pop(uri, None)
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """What tells one content of a file from the next: size in bytes, time in ns, and an object's etag."""
+
+    size: int
+    mtime_ns: int
+    etag: str | None = None
+
+
+def state_of(uri: str) -> State | None:
+    """Return the state of a regular file or an object, as a listing tells it; None where there is none to be read."""
+    try:
+        if is_remote(uri):
+            entry = objects.head(uri)
+            return State(entry.size, entry.mtime_ns, entry.etag)
+        status = os.stat(uri)
+    except (OSError, ValueError):
+        return None
+    return State(status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+
+
 def read_bytes(uri: str, limit: int, span: tuple[int, int] | None = None) -> bytes:
     """Return the whole file, or the bytes from an offset on for a length.
 
@@ -81,6 +106,8 @@ def read_bytes(uri: str, limit: int, span: tuple[int, int] | None = None) -> byt
         return _held[uri]
     if span is not None:
         return _read_span(uri, limit, *span)
+    if is_remote(uri):
+        return _read_object(uri, limit)
     with _reading(uri) as (fd, size):
         if size > limit:
             raise _too_large(uri, f"it has {size:,} bytes", limit)
@@ -95,14 +122,27 @@ def read_bytes(uri: str, limit: int, span: tuple[int, int] | None = None) -> byt
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+def _read_object(uri: str, limit: int) -> bytes:
+    def refuse(size: int) -> None:
+        if size > limit:
+            raise _too_large(uri, f"it has {size:,} bytes", limit)
+
+    with _telling_of(uri):
+        return objects.read(uri, None, refuse)
+
+
 def _read_span(uri: str, limit: int, offset: int, length: int) -> bytes:
     if length > limit:
         raise _too_large(uri, f"{length:,} bytes of it are asked for", limit)
-    with opened(uri) as file:
-        file.seek(offset)
-        data = b""
-        while len(data) < length and (part := file.read(length - len(data))):
-            data += part
+    if is_remote(uri):
+        with _telling_of(uri):
+            data = objects.read(uri, (offset, length), lambda size: None)
+    else:
+        with opened(uri) as file:
+            file.seek(offset)
+            data = b""
+            while len(data) < length and (part := file.read(length - len(data))):
+                data += part
     if len(data) < length:
         raise ItemError(
             "truncated", f"{printable(uri)} ends at byte {offset + len(data):,}, before {offset + length:,}"
@@ -112,9 +152,13 @@ def _read_span(uri: str, limit: int, offset: int, length: int) -> bytes:
 
 @contextlib.contextmanager
 def opened(uri: str) -> Iterator[BinaryIO]:
-    """Open a regular file for reading in parts. Raises ItemError as `read_bytes`."""
+    """Open a regular file, or an object, for reading in parts. Raises ItemError as `read_bytes`."""
     if uri in _held:
         yield BytesIO(_held[uri])
+        return
+    if is_remote(uri):
+        with _telling_of(uri), objects.open_object(uri) as file:
+            yield file
         return
     with _reading(uri) as (fd, _):
         file = open(os.dup(fd), "rb", buffering=0)  # noqa: SIM115  it is closed below
@@ -127,6 +171,11 @@ def sha256_of(uri: str) -> str:
     digest = hashlib.sha256()
     if uri in _held:
         return hashlib.sha256(_held[uri]).hexdigest()
+    if is_remote(uri):
+        with _telling_of(uri):
+            for block in objects.blocks(uri):
+                digest.update(block)
+        return digest.hexdigest()
     with _reading(uri) as (fd, _):
         while part := os.read(fd, _BLOCK_BYTES):
             digest.update(part)
@@ -140,6 +189,12 @@ def replacing(path: str) -> Iterator[BinaryIO]:
     The bytes and the name are on the disk when the block ends; after an error nothing has changed. Missing folders are
     made, as in an object store. Raises RunError.
     """
+    if is_remote(path):
+        with _writing(path), tempfile.TemporaryFile(prefix="labelstream-") as file:
+            yield file
+            file.flush()
+            objects.put_file(path, file)
+        return
     with _writing(path), _temporary(path) as file:
         yield file
         _sync(file)
@@ -151,6 +206,10 @@ def replacing(path: str) -> Iterator[BinaryIO]:
 
 def write_atomic(path: str, data: bytes) -> None:
     """Put `data` at `path`; see `replacing`."""
+    if is_remote(path):
+        with _writing(path):
+            objects.put(path, data)
+        return
     with replacing(path) as file:
         file.write(data)
 
@@ -159,8 +218,12 @@ def create_exclusive(path: str, data: bytes) -> bool:
     """Put `data` at `path` unless something is there; say whether it was put. This is the commit primitive.
 
     Of several callers exactly one gets True, and the file is never seen in part (a hard link gives a complete file its
-    name, and fails if the name is taken). Raises RunError, also on file systems without hard links.
+    name, and fails if the name is taken; a store's answer that was lost is settled by reading, so callers that must be
+    told apart put different bytes). Raises RunError, also on file systems without hard links.
     """
+    if is_remote(path):
+        with _writing(path):
+            return objects.create(path, data)
     with _writing(path), _temporary(path) as file:
         file.write(data)
         _sync(file)
@@ -179,6 +242,19 @@ def create_exclusive(path: str, data: bytes) -> bool:
             raise
         _sync_folder(path)
         return True
+
+
+@contextlib.contextmanager
+def _telling_of(uri: str) -> Iterator[None]:
+    """Turn an OSError about one object into an ItemError; the store's own trouble ends the run."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ItemError("not_found", f"{printable(uri)} is not there: it was removed, or never was.") from error
+    except OSError as error:
+        if error.errno == errno.ESTALE:
+            raise ItemError("changed", f"{printable(uri)} was replaced while it was read: run again.") from error
+        raise ItemError("unreadable", f"{printable(uri)} cannot be read: {error.strerror}.") from error
 
 
 @contextlib.contextmanager
@@ -220,7 +296,8 @@ def _writing(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = _WHAT_TO_DO.get(error.errno or 0, error.strerror or str(error))
+        told = error.strerror or str(error)
+        advice = told if is_remote(path) else _WHAT_TO_DO.get(error.errno or 0, told)
         raise RunError(f"Cannot write {printable(path)}: {advice}. What was committed is unharmed.") from error
 
 

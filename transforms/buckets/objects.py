@@ -1,0 +1,313 @@
+"""Objects by uri: read them whole or in parts, write, create, list and remove them.
+
+Errors are those of `faults.fault`: an OSError about one object, or `Away`. Requests that may be repeated are repeated
+until the store's patience ends.
+"""
+
+import errno
+import io
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import obstore
+from obstore import exceptions as told
+
+from transforms.buckets.faults import Away, fault
+from transforms.buckets.names import Bucket, join, split, why_not_a_key
+from transforms.buckets.stores import FIRST_ANSWER_S, PATIENCE_S, store_of
+
+_FIRST_PART = 256 << 10
+_LARGEST_PART = 8 << 20
+_UPLOAD_PART = 16 << 20
+_OF_THE_CLIENT = (told.BaseError, FileNotFoundError, FileExistsError, PermissionError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One listed object; `key` is its whole name in the bucket, `size` in bytes."""
+
+    key: str
+    size: int
+    mtime_ns: int
+    etag: str | None
+
+
+def head(uri: str) -> Entry:
+    """Return what is known of an object without reading it."""
+    with _asking(uri, "read") as (bucket, key):
+        return _entry(obstore.head(store_of(bucket), key))
+
+
+def read(uri: str, span: tuple[int, int] | None, refuse: Callable[[int], None]) -> bytes:
+    """Return an object's bytes, or those from an offset on for a length, fewer where it ends before.
+
+    `refuse` is called with the object's size before its bytes are fetched, and may raise.
+    """
+    with _asking(uri, "read") as (bucket, key):
+        if span is not None:
+            return _part(bucket, key, *span)
+        got = obstore.get(store_of(bucket), key)
+        refuse(got.meta["size"])
+        return got.bytes().to_bytes()
+
+
+def blocks(uri: str) -> Iterator[bytes]:
+    """Yield an object's bytes in parts."""
+    with _asking(uri, "read") as (bucket, key):
+        for block in obstore.get(store_of(bucket), key).stream(min_chunk_size=1 << 20):
+            yield bytes(block)
+
+
+def open_object(uri: str) -> BinaryIO:
+    """Return a file over an object that fetches what is read of it, always of the same content."""
+    return io.BufferedReader(_Ranges(uri), _FIRST_PART)
+
+
+class _Ranges(io.RawIOBase):
+    """An object as a file. Reads in order fetch larger and larger parts; a jump starts with a small one."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.entry = head(uri)
+        self._at = 0
+        self._part = memoryview(b"")
+        self._begins = 0
+        self._size = _FIRST_PART
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.entry.size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"negative position {base + offset}")
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        into = memoryview(buffer).cast("B")
+        if self._at >= self.entry.size or not into:
+            return 0
+        if not self._begins <= self._at < self._begins + len(self._part):
+            self._fetch(len(into))
+        start = self._at - self._begins
+        count = min(len(into), len(self._part) - start)
+        into[:count] = self._part[start : start + count]
+        self._at += count
+        return count
+
+    def _fetch(self, wanted: int) -> None:
+        goes_on = self._at == self._begins + len(self._part)
+        self._size = min(2 * self._size, _LARGEST_PART) if goes_on else _FIRST_PART
+        size = min(max(self._size, wanted), self.entry.size - self._at)
+        with _asking(self.uri, "read") as (bucket, key):
+            options: Any = {"range": (self._at, self._at + size)}
+            if self.entry.etag is not None:
+                options["if_match"] = self.entry.etag
+            self._part = memoryview(obstore.get(store_of(bucket), key, options=options).bytes())
+        self._begins = self._at
+        if not self._part:
+            raise OSError(errno.EIO, "the object ended before its size", self.uri)
+
+
+def put(uri: str, data: bytes) -> None:
+    """Write an object whole; another of the same name is replaced at once."""
+    for attempt in _attempts(uri, "write"):
+        with attempt as (bucket, key):
+            obstore.put(store_of(bucket), key, data, use_multipart=False)
+
+
+def put_file(uri: str, file: BinaryIO) -> None:
+    """Write an object from a file at hand, in parts where it is large."""
+    for attempt in _attempts(uri, "write"):
+        with attempt as (bucket, key):
+            file.seek(0)
+            obstore.put(store_of(bucket), key, file, chunk_size=_UPLOAD_PART, max_concurrency=4)
+
+
+def create(uri: str, data: bytes) -> bool:
+    """Write an object unless one of this name is there; say whether this call has written it.
+
+    An answer may be lost, and a request that was repeated refused because of itself: so whatever is not a plain success
+    is settled by reading what is there now. `data` must tell its writer, where writers must be told apart.
+    """
+    for attempt in _attempts(uri, "write"):
+        with attempt as (bucket, key):
+            try:
+                obstore.put(store_of(bucket), key, data, mode="create", use_multipart=False)
+                return True
+            except told.BaseError:
+                found = _found(uri)
+                if found is None:
+                    raise
+                return found == data
+    raise AssertionError
+
+
+def replace(uri: str, data: bytes, etag: str) -> str | None:
+    """Write an object if the one that is there has this etag; return the new etag, None where it is another.
+
+    As for `create`, what is not a plain success is settled by reading; `data` must tell its writer.
+    """
+    for attempt in _attempts(uri, "write"):
+        with attempt as (bucket, key):
+            try:
+                result = obstore.put(store_of(bucket), key, data, mode={"e_tag": etag}, use_multipart=False)
+                return result["e_tag"] or head(uri).etag
+            except (told.BaseError, FileNotFoundError):
+                found = _found(uri)
+                if found is None:
+                    return None
+                entry = head(uri)
+                if found == data:
+                    return entry.etag
+                if entry.etag != etag:
+                    return None
+                raise
+    raise AssertionError
+
+
+def remove(uri: str) -> None:
+    """Remove an object; one that is not there is no error."""
+    for attempt in _attempts(uri, "write"):
+        with attempt as (bucket, key):
+            try:
+                obstore.delete(store_of(bucket), key)
+            except FileNotFoundError as error:
+                if "NoSuchBucket" in str(error):
+                    raise
+
+
+def walk(folder: str, after: str = "") -> Iterator[list[Entry]]:
+    """Yield the objects below `folder` page by page, in the order of their names as UTF-8.
+
+    `after` is a key behind which to begin. A page whose answer was cut short is asked for again.
+    """
+    bucket, prefix = split(folder)
+    key = prefix.strip("/")
+    last, pages = after, None
+    while True:
+        for attempt in _attempts(folder, "list"):
+            with attempt:
+                pages = pages or store_of(bucket).list(f"{key}/" if key else None, offset=last or None, chunk_size=1000)
+                try:
+                    page = next(pages, None)
+                except Exception:
+                    pages = None
+                    raise
+        if page is None:
+            return
+        if page:
+            last = page[-1]["path"]
+            yield [_entry(each) for each in page]
+
+
+def level(folder: str) -> tuple[list[Entry], list[str]]:
+    """Return the objects directly in `folder`, and the keys of the folders in it."""
+    bucket, prefix = split(folder)
+    key = prefix.strip("/")
+    for attempt in _attempts(folder, "list"):
+        with attempt:
+            found = store_of(bucket).list_with_delimiter(f"{key}/" if key else None)
+    own = [_entry(each) for each in found["objects"]]
+    return [each for each in own if each.key != key], [str(one) for one in found["common_prefixes"]]
+
+
+def is_there(folder: str) -> bool:
+    """Tell whether anything lies below `folder`; raise `Away` where its bucket cannot be listed."""
+    return next(walk(folder), None) is not None
+
+
+def require_bucket(uri: str) -> None:
+    """Raise `Away`, or an OSError, where the bucket cannot be listed, sooner than patience ends.
+
+    A store that answers, if only that it is busy, is waited for.
+    """
+    try:
+        with _asking(uri, "list") as (bucket, key):
+            next(store_of(bucket, FIRST_ANSWER_S).list(f"{key.rstrip('/')}/" if key else None), None)
+    except Away as error:
+        if not (error.may_pass and error.is_answer):
+            raise
+
+
+def uri_of(bucket: Bucket, key: str) -> str:
+    """Return the uri of a key."""
+    return join(str(bucket), key)
+
+
+def _found(uri: str) -> bytes | None:
+    try:
+        return read(uri, None, lambda size: None)
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def _asking(uri: str, doing: str) -> Iterator[tuple[Bucket, str]]:
+    """Turn what the client library raises inside into an error as `faults.fault` says."""
+    bucket, key = split(uri)
+    if why := why_not_a_key(key):
+        raise OSError(errno.EINVAL, f"no object of such a name is read or written: {why}", uri)
+    try:
+        yield bucket, key
+    except _OF_THE_CLIENT as error:
+        raise fault(error, uri, bucket, doing) from None
+
+
+class _Attempt:
+    """One try of a request. What may pass is kept to itself, unless it is the last try."""
+
+    def __init__(self, uri: str, doing: str, is_last: bool) -> None:
+        self.asking = _asking(uri, doing)
+        self.is_last = is_last
+        self.failed = False
+
+    def __enter__(self) -> tuple[Bucket, str]:
+        return self.asking.__enter__()
+
+    def __exit__(self, *raised: Any) -> bool:
+        try:
+            self.asking.__exit__(*raised)
+        except Away as error:
+            self.failed = error.may_pass and not self.is_last
+            if not self.failed:
+                raise
+        return self.failed
+
+
+def _attempts(uri: str, doing: str) -> Iterator[_Attempt]:
+    """Yield tries until one has not failed, or patience ends; most requests are repeated by the client itself."""
+    until = time.monotonic() + PATIENCE_S
+    pause = 0.1
+    while True:
+        attempt = _Attempt(uri, doing, is_last=time.monotonic() > until)
+        yield attempt
+        if not attempt.failed:
+            return
+        time.sleep(pause)
+        pause = min(2 * pause, 5.0)
+
+
+def _part(bucket: Bucket, key: str, offset: int, length: int) -> bytes:
+    try:
+        return obstore.get_range(store_of(bucket), key, start=offset, length=length).to_bytes()
+    except told.BaseError as error:
+        if "416" in str(error) or "range" in str(error).lower():
+            return b""  # it begins behind the end
+        raise
+
+
+def _entry(meta: Any) -> Entry:
+    moment = meta["last_modified"]
+    ns = int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+    return Entry(meta["path"], meta["size"], ns, meta["e_tag"])
