@@ -21,6 +21,7 @@ from pipelines.recipe import effective, with_recipe
 from pipelines.requirements import require_output, require_runner, version
 from schemas.errors import UsageError
 from transforms.kafka.address import is_kafka
+from transforms.places import Place, place
 
 if TYPE_CHECKING:
     from pipelines.configuration import Configuration
@@ -253,7 +254,7 @@ def main(argv: Sequence[str]) -> int:
     share_heaps()
     options.runner = require_runner(options.runner)
     inputs = options.input or [_samples()]
-    output = Path(options.output)
+    output = place(options.output)
     require_output(output)
     of_topics = any(map(is_kafka, inputs))
     if options.dry_run and not of_topics:
@@ -282,7 +283,7 @@ def _samples() -> str:
     return str(folder)
 
 
-def _dry_run(options: argparse.Namespace, inputs: list[str], output: Path) -> int:
+def _dry_run(options: argparse.Namespace, inputs: list[str], output: Place) -> int:
     """Tell what a run would do. Wrong options, missing weights and a missing device are errors here as there."""
     from pipelines import dry_run, epochs, labelling
     from pipelines.configuration import require_same
@@ -309,7 +310,7 @@ def _annotate(
     options: argparse.Namespace,
     beam_arguments: list[str],
     inputs: list[str],
-    output: Path,
+    output: Place,
     recipe: bytes,
     started: float,
     metrics: "Metrics",
@@ -332,7 +333,7 @@ def _annotate(
     configuration, models, _ = labelling.configured(options, None if options.new_configuration else before)
     identity = epochs.Identity(version(), tuple(models["classifier"]["labels"]), models, configuration.hash)
     now = configuration.told()
-    with epochs.one_writer(output):
+    with epochs.one_writer(output) as hold:
         dataset = Dataset(output)
         dataset.verify()
         if options.new_configuration:
@@ -356,7 +357,9 @@ def _annotate(
         count = partial(_count, inputs, output)
         with stopping.stop_on_signals(), Progress(count, lambda: planner.more_items) as progress:
             unfinished = take_up(dataset, planner)
-            for manifest in epochs.run_epochs(dataset, planner, run_plan, identity, progress.draw, unfinished):
+            for manifest in epochs.run_epochs(
+                dataset, planner, run_plan, identity, progress.draw, unfinished, require_ours=hold.require
+            ):
                 run.add(manifest)
                 metrics.committed(manifest)
                 progress.committed(manifest)
@@ -364,7 +367,7 @@ def _annotate(
         return _finish(options, dataset, run, listing.skipped, configuration, stopped)
 
 
-def _count(inputs: list[str], output: Path) -> int:
+def _count(inputs: list[str], output: Place) -> int:
     """Return how many files the inputs hold, 0 where they cannot be listed twice (a list from a pipe)."""
     from transforms.source import list_inputs
 

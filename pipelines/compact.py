@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from math import log
-from pathlib import Path
 
 from pipelines.dataset import Dataset, Manifest
 from pipelines.folding import clear_away, fold
@@ -119,7 +118,7 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     configure(options.log_format)
     dataset = Dataset(options.dataset)
-    with epochs.one_writer(Path(options.dataset)):
+    with epochs.one_writer(dataset.path):
         dataset.refresh()
         dataset.verify()
         epochs.collect_garbage(dataset)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import polars as pl
@@ -22,8 +22,8 @@ class Shards:
     def __iter__(self) -> Iterator[Part]:
         for manifest in self.dataset.manifests:
             files = {table: manifest.told["tables"].get(table, []) for table in ("images", "annotations")}
-            for name in dict.fromkeys(Path(file["path"]).name for some in files.values() for file in some):
-                some = {table: [f for f in files[table] if Path(f["path"]).name == name] for table in files}
+            for name in dict.fromkeys(PurePosixPath(file["path"]).name for some in files.values() for file in some):
+                some = {table: [f for f in files[table] if PurePosixPath(f["path"]).name == name] for table in files}
                 yield _Shard(self.dataset, manifest, some)
 
 

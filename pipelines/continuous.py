@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 from pipelines import decided, epochs, labelling, review_queue
 from pipelines.compact import compact
@@ -33,6 +32,7 @@ from transforms.kafka.access import Access, read_access
 from transforms.kafka.address import Address, is_glob, is_kafka
 from transforms.kafka.clients import require_broker
 from transforms.messages import AllowedRoots
+from transforms.places import place
 from transforms.stopping import stop_on_signals, stop_requested
 from transforms.storage import holding, write_atomic
 
@@ -56,7 +56,7 @@ def main(
     require_broker(sources[0].servers, access)
     _require_topics(sources, access)
     metrics.broker(answers=True)
-    output = Path(options.output)
+    output = place(options.output)
     before = epochs.standing_configuration(Dataset(output)) if is_dataset(output) else None
     configuration, models, _ = labelling.configured(options, None if options.new_configuration else before)
     identity = epochs.Identity(version(), tuple(models["classifier"]["labels"]), models, configuration.hash)

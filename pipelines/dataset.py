@@ -1,4 +1,4 @@
-"""A data set on disk: its manifests are the truth; readers take the list of files from them, never from a glob.
+"""A data set, local or in a bucket: its manifests are the truth; readers take the files from them, never from a glob.
 
 >>> Dataset("out").scan("annotations").group_by("label").len().collect()  # doctest: +SKIP
 """
@@ -8,17 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.errors import RunError, UsageError
-from schemas.layout import MANIFESTS
+from schemas.layout import MANIFESTS, TEMPORARY
 from schemas.tables import CROPS, TABLES, schema
 from transforms.manifests import read_standing
+from transforms.places import Place, Prefix, place, sizes
+from transforms.shards import scan_shards, shard_schema
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,13 @@ class Part:
     annotations: pl.DataFrame
 
 
-def is_dataset(path: str | Path) -> bool:
-    """Tell whether `path` is a data set, if only a begun one."""
-    return (Path(path) / MANIFESTS).is_dir()
+def is_dataset(path: str | Place) -> bool:
+    """Tell whether `path` is a data set, if only a begun one. Raises RunError where a store does not answer."""
+    folder = place(path)
+    return (folder / MANIFESTS).is_dir() or (isinstance(folder, Prefix) and (folder / TEMPORARY / "lock").is_file())
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Place) -> dict[str, Any]:
     """Return the JSON of a plan or manifest; raise `RunError` where it cannot be read."""
     try:
         return dict(json.loads(path.read_bytes()))
@@ -76,14 +77,14 @@ def read_json(path: Path) -> dict[str, Any]:
 class Dataset:
     """A reader of what is committed: `files()` for any Parquet reader, `scan()` for polars."""
 
-    def __init__(self, path: str | Path) -> None:
-        """Open the data set at `path`; raise `UsageError` where there is none."""
-        self.path = Path(path)
+    def __init__(self, path: str | Place) -> None:
+        """Open the data set at `path`, a folder or a uri; raise `UsageError` where there is none."""
+        self.path = place(path)
         if not is_dataset(self.path):
-            raise UsageError(f"{self.path} is no data set: expected a folder that `pipelines.annotate --output` made")
+            raise UsageError(f"{self.path} is no data set: expected one that `pipelines.annotate --output` made")
 
     @staticmethod
-    def of(path: Path, manifests: list[Manifest]) -> "Dataset":
+    def of(path: Place, manifests: list[Manifest]) -> "Dataset":
         """Return a reader of some of a data set's commits."""
         some = Dataset(path)
         some.__dict__["manifests"] = manifests
@@ -117,13 +118,16 @@ class Dataset:
 
     def verify(self) -> None:
         """Raise `RunError` where a committed file is missing or has another size than its manifest says."""
+        found: dict[str, dict[str, int]] = {}
         for manifest in self.manifests:
             for file in (file for files in manifest.told["tables"].values() for file in files):
-                path = self.path / file["path"]
-                size = path.stat().st_size if path.is_file() else None
+                folder, _, name = file["path"].rpartition("/")
+                if folder not in found:
+                    found[folder] = sizes(self.path / folder)
+                size = found[folder].get(name)
                 if size != file["size"]:
                     what = "is missing" if size is None else f"has {size:,} bytes instead of {file['size']:,}"
-                    raise RunError(f"{path} {what}: restore it from a copy of the data set")
+                    raise RunError(f"{self.path / file['path']} {what}: restore it from a copy of the data set")
 
     def files(self, table: str) -> list[str]:
         """Return the paths of the table's committed Parquet files, in order."""
@@ -197,7 +201,7 @@ class Parts:
         return (self.dataset.part(manifest) for manifest in self.dataset.manifests)
 
 
-def _alike(table: str, manifests: list[Manifest], root: Path) -> Iterator[list[str]]:
+def _alike(table: str, manifests: list[Manifest], root: Place) -> Iterator[list[str]]:
     """Yield the table's files in order, those of one version of the landmarks' type together."""
     for _, group in groupby(manifests, _has_fixed_landmarks):
         paths = [str(root / path) for manifest in group for path in manifest.paths(table)]
@@ -217,16 +221,15 @@ def _read(paths: list[str], wanted: pl.Schema) -> pl.LazyFrame:
     """Return the files' rows with the columns `wanted`: null where a file, made otherwise or earlier, has them not."""
     old = {
         field.name: pl.Array(pl.Float32, field.type.list_size)
-        for field in pq.read_schema(paths[0])
+        for field in shard_schema(paths[0])
         if pa.types.is_fixed_size_list(field.type)
     }
-    rows = pl.scan_parquet(
+    rows = scan_shards(
         paths,
+        "_path",
         schema=pl.Schema({**wanted, **old}),
         missing_columns="insert",
         extra_columns="ignore",
-        include_file_paths="_path",
-        glob=False,
     )
     return rows.with_columns(pl.col(name).arr.to_list() for name in old)
 

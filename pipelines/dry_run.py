@@ -23,6 +23,7 @@ from transforms.decode import reduce_to
 from transforms.models.classifiers import Classifier
 from transforms.models.detectors import Detector
 from transforms.pictures import decode
+from transforms.places import Place, Prefix
 from transforms.source import Listing
 from transforms.storage import read_bytes
 from transforms.video import read_clip
@@ -57,7 +58,7 @@ class Work:
 
 
 @contextmanager
-def looked_at(output: Path) -> Iterator[Dataset]:
+def looked_at(output: Place) -> Iterator[Dataset]:
     """Give the data set at `output`, or an empty one elsewhere where there is none yet."""
     if is_dataset(output):
         yield Dataset(output)
@@ -87,16 +88,17 @@ def survey(planner: Planner, limit: int | None) -> Work:
 
 
 def tell(
-    work: Work, listing: Listing, output: Path, configuration: Configuration, models: tuple[Detector, Classifier]
+    work: Work, listing: Listing, output: Place, configuration: Configuration, models: tuple[Detector, Classifier]
 ) -> list[str]:
     """Return what to say of the work."""
     seconds = _seconds_an_item(work.tried, configuration, *models)
     disk = work.items * _BYTES_AN_ITEM
-    free = shutil.disk_usage(_nearest_folder(output)).free
+    free = None if isinstance(output, Prefix) else shutil.disk_usage(_nearest_folder(output)).free
+    there = "" if free is None else f", {_size(free)} are free at {output}"
     lines = [
         f"to do: {work.pictures:,} pictures and {work.frames:,} frames of {len(work.videos):,} videos, "
         f"{_size(work.bytes_read)} to read; {listing.skipped:,} files would be skipped",
-        f"disk: about {_size(disk)} for tables and exports, {_size(free)} are free at {output}",
+        f"disk: about {_size(disk)} for tables and exports{there}",
     ]
     if seconds is None:
         lines.append("time: unknown, because none of the first items could be read" if work.items else "time: nothing")
@@ -106,9 +108,9 @@ def tell(
         lines.append(f"time: about {_duration(total)} on {cores} cores ({1000 * seconds:.0f} ms an item on one)")
     if work.unreadable:
         lines.append(f"missing: {work.unreadable:,} files cannot be opened and would be failed items")
-    if disk > free:
+    if free is not None and disk > free:
         lines.append("missing: disk space")
-    if not os.access(_nearest_folder(output), os.W_OK):
+    if not isinstance(output, Prefix) and not os.access(_nearest_folder(output), os.W_OK):
         lines.append(f"missing: the right to write to {output}")
     return [*lines, "nothing was written: leave out --dry-run to do it"]
 

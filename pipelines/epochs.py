@@ -18,6 +18,7 @@ import polars as pl
 from pipelines.configuration import completed
 from pipelines.dataset import Dataset, Manifest
 from pipelines.folding import clear_away, unlisted
+from pipelines.lease import Lease
 from pipelines.planning import pending
 from pipelines.roots import Root
 from schemas.errors import RunError, UsageError
@@ -25,6 +26,8 @@ from schemas.layout import EXPORTS, MANIFESTS, PLANS, REPORT, TEMPORARY, epoch_f
 from schemas.reasons import Outcome
 from schemas.tables import CROPS, TABLES
 from transforms import stopping
+from transforms.places import Place, Prefix
+from transforms.shards import scan_shards
 from transforms.storage import TEMP_PREFIX, create_exclusive
 from validation.suites import merged
 
@@ -74,13 +77,18 @@ Watch = Callable[[], None]
 
 @dataclass(frozen=True)
 class Hold:
-    """What a run holds a data set by: the lock file, and what it wrote there."""
+    """What a run holds a data set by: the lock file below `output` with what it wrote there, or in a bucket a lease."""
 
-    output: Path
+    output: Path | None
     name: str
+    lease: Lease | None = None
 
     def require(self) -> None:
         """Raise `RunError` where another run has taken the data set over meanwhile."""
+        if self.output is None:
+            assert self.lease is not None
+            self.lease.require()
+            return
         found = _lock_file(self.output).read_text() if _lock_file(self.output).exists() else "nobody"
         if found != self.name:
             raise RunError(
@@ -90,15 +98,27 @@ class Hold:
 
 
 @contextmanager
-def one_writer(output: Path, *, take_over: bool = False) -> Iterator[Hold]:
+def one_writer(output: Place, *, take_over: bool = False) -> Iterator[Hold]:
     """Hold the data set's lock; raise `UsageError` where another run holds it. A killed run's lock falls by itself.
 
     With `take_over` one that hangs, or stands on a machine that is gone, is shut out: whatever it does when it wakes is
     refused.
     """
+    name = f"process {os.getpid()}, on {platform.node()}, run {secrets.token_hex(8)}\n"
+    if isinstance(output, Prefix):
+        lease = Lease(output / TEMPORARY / "lock", name)
+        try:
+            lease.take(take_over)
+        except OSError as error:
+            raise UsageError(f"cannot write to {output}: {error.strerror}") from None
+        try:
+            yield Hold(None, name, lease)
+        finally:
+            lease.release()
+        return
     lock = _locked(output, take_over)
     with lock:
-        hold = Hold(output, f"process {os.getpid()}, on {platform.node()}, run {secrets.token_hex(8)}\n")
+        hold = Hold(output, name)
         lock.truncate(0)
         lock.write(hold.name)
         lock.flush()
@@ -173,7 +193,7 @@ def run_epochs(
         yield manifest
 
 
-def _remember(output: Path, plan: AnyPlan) -> None:
+def _remember(output: Place, plan: AnyPlan) -> None:
     if not create_exclusive(str(output / epoch_file(PLANS, plan.epoch)), plan.to_json()):
         raise RunError(f"epoch {plan.epoch} of {output} was planned by another run meanwhile: start again")
 
@@ -223,6 +243,7 @@ def _commit(dataset: Dataset, plan: AnyPlan, identity: Identity, seconds: float)
         **more,
         "tables": tables,
         "seconds": round(seconds, 3),
+        "writer": secrets.token_hex(8),  # two runs must never take one manifest for their own
         "committed_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     encoded = json.dumps(told, separators=(",", ":")).encode()
@@ -233,21 +254,16 @@ def _commit(dataset: Dataset, plan: AnyPlan, identity: Identity, seconds: float)
     return Manifest(plan.epoch, json.loads(encoded))
 
 
-def _reports(output: Path, plan: AnyPlan) -> list[Path]:
-    reports = sorted((output / TEMPORARY).glob(f"{plan.epoch:08d}-*.json"))
+def _reports(output: Place, plan: AnyPlan) -> list[Place]:
+    reports: list[Place] = sorted((output / TEMPORARY).glob(f"{plan.epoch:08d}-*.json"), key=str)
     return [report for report in reports if plan.owns(int(report.stem.split("-")[1]))]
 
 
-def _outcomes(output: Path, tables: dict[str, list[dict[str, Any]]]) -> dict[str, int]:
+def _outcomes(output: Place, tables: dict[str, list[dict[str, Any]]]) -> dict[str, int]:
     images = [str(output / file["path"]) for file in tables.get("images", [])]
     if not images:
         raise RunError("the epoch wrote no shard: nothing was committed; run again")
-    told = (
-        pl.scan_parquet(images, glob=False)
-        .select(pl.col("outcome").cast(pl.String))
-        .collect()["outcome"]
-        .value_counts()
-    )
+    told = scan_shards(images).select(pl.col("outcome").cast(pl.String)).collect()["outcome"].value_counts()
     counted = dict(told.iter_rows())
     failed = sum(file["rows"] for file in tables["failures"])
     return {str(outcome): failed if outcome is Outcome.FAILED else counted.get(outcome, 0) for outcome in Outcome}

@@ -9,13 +9,13 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
 from pipelines.logs import run_command
 from pipelines.options import DEFAULT_OUTPUT, Parser, share
 from schemas.aliases import CODES
+from transforms.places import Place, place
 
 GATES = (
     *("accuracy", "accuracy_counting_missed", "macro_f1", "macro_f1_counting_missed", "coverage"),
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
         options.truth, options.truth_format, options.codes, options.columns or {}, options.iou, options.skip_absent
     )
     evaluation = evaluate(dataset, question)
-    folder = Path(options.output) if options.output else dataset.path / "report"
+    folder = place(options.output) if options.output else dataset.path / "report"
     _write(folder, evaluation.told, evaluation.missed.write_csv().encode())
     _refresh_report(dataset.path, folder)
     rows = evaluation.missed.head(_NAMED).iter_rows(named=True)
@@ -177,7 +177,7 @@ def _boxes(boxes: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {one['from_px']} {above} px: {one['found']:,} of {one['truth']:,} faces found"
 
 
-def _named(missed: Iterator[Mapping[str, Any]], count: int, folder: Path) -> Iterator[str]:
+def _named(missed: Iterator[Mapping[str, Any]], count: int, folder: Place) -> Iterator[str]:
     from transforms.storage import printable
 
     yield ""
@@ -191,7 +191,7 @@ def _named(missed: Iterator[Mapping[str, Any]], count: int, folder: Path) -> Ite
     yield f"written: {printable(str(folder / 'evaluation.json'))}, -confusion.png, -reliability.png"
 
 
-def _write(folder: Path, told: Mapping[str, Any], missed: bytes) -> None:
+def _write(folder: Place, told: Mapping[str, Any], missed: bytes) -> None:
     from transforms.storage import write_atomic
     from validation.figures import draw_confusion, draw_reliability
 
@@ -206,7 +206,7 @@ def _write(folder: Path, told: Mapping[str, Any], missed: bytes) -> None:
         write_atomic(str(folder / name), data)
 
 
-def _refresh_report(dataset: Path, folder: Path) -> None:
+def _refresh_report(dataset: Place, folder: Place) -> None:
     """Write the data set's page anew where there is one, so that it shows the figures."""
     summary = dataset / "report" / "summary.json"
     if folder == dataset / "report" and (folder / "index.html").is_file() and summary.is_file():

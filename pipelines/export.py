@@ -53,6 +53,7 @@ from transforms.folders import Folder, building
 from transforms.jsonl import write_jsonl
 from transforms.label_studio import IMAGES, write_label_studio
 from transforms.names import FileNames, file_names, unique_names
+from transforms.places import Place, place
 from transforms.splits import NAME, By, Sides, parted, read_shares
 from transforms.storage import printable, replacing
 from transforms.voc import write_voc
@@ -131,12 +132,12 @@ class Wanted:
 def export_all(dataset: Dataset, layout: CategoryLayout) -> None:
     """Write COCO and JSON lines into the data set's `exports` folder, as at the end of a run. Raises RunError."""
     with ThreadPoolExecutor(len(LAYOUT)) as pool:  # polars lets other threads run
-        places = [(Wanted(form, layout), dataset.path / "exports" / place) for form, place in LAYOUT.items()]
+        places = [(Wanted(form, layout), dataset.path / "exports" / name) for form, name in LAYOUT.items()]
         for done in [pool.submit(export, dataset, wanted, path) for wanted, path in places]:
             done.result()
 
 
-def export(dataset: Dataset, wanted: Wanted, path: Path) -> str:
+def export(dataset: Dataset, wanted: Wanted, path: Place) -> str:
     """Write one file to `path`; return what was written, for a person. Raises RunError."""
     with replacing(str(path)) as out:
         return _told(wanted, _write_file(Content(dataset), wanted, out))
@@ -237,8 +238,8 @@ def _fill_coco(content: Content, wanted: Wanted, folder: Folder, copies: Copies 
     names = (file_names if copies else unique_names)(content.parts, content.roots)
     for side, parts in _sides(content, wanted).items():
         of_side = Written(0, 0, 0)
-        for place in _coco_places(side, content.landmarks):
-            with folder.create(place) as out:
+        for name in _coco_places(side, content.landmarks):
+            with folder.create(name) as out:
                 of_side = _write_coco(content, wanted, out, parts, names)
         written += of_side
         if copies and isinstance(names, FileNames):
@@ -316,16 +317,16 @@ def _coco_places(split: str, landmarks: Landmarks) -> tuple[str, ...]:
     return tuple(f"annotations/{kind}_{split}.json" for kind in kinds)
 
 
-def _places(dataset: Dataset, wanted: Wanted, output: str) -> list[Path]:
+def _places(dataset: Dataset, wanted: Wanted, output: str) -> list[Place]:
     """Return the files to write: `output`, or the places that importers look at where it is a folder."""
-    folder = output.endswith(("/", os.sep)) or Path(output).is_dir()
+    target = place(output)
+    folder = output.endswith(("/", os.sep)) or target.is_dir()
     if wanted.split and not folder:
         raise UsageError(f"--split names files in a folder: expected --output {printable(output)}{os.sep}")
-    place = _ONE_FILE[wanted.form]
-    within = _coco_places(wanted.split.text, Content(dataset).landmarks) if wanted.split else (place,)
-    paths = [Path(output) / place for place in within] if folder else [Path(output)]
+    within = _coco_places(wanted.split.text, Content(dataset).landmarks) if wanted.split else (_ONE_FILE[wanted.form],)
+    paths = [target / each for each in within] if folder else [target]
     for path in paths:
-        if path.exists() and not path.is_file():
+        if isinstance(path, Path) and path.exists() and not path.is_file():
             raise UsageError(f"--output {printable(output)}: expected a file or a folder, found a device or a pipe")
     return paths
 

@@ -5,23 +5,25 @@ which it is there. Rows that were taken back are left out. Shards that are large
 written again. What is no longer listed stays for a while, for readers that were opened before.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import polars as pl
-import pyarrow.parquet as pq
 
 from pipelines.dataset import Dataset, Manifest, to_arrow
 from schemas.errors import RunError
 from schemas.layout import MANIFESTS, PLANS, SHARD_NAME, epochs_of, folded_manifest, folded_shard_path
 from schemas.tables import CROPS, ROW_GROUP_ROWS, TABLES, parquet_bytes, schema
-from transforms.storage import create_exclusive, sha256_of, write_atomic
+from transforms.places import Place
+from transforms.shards import scan_shards, shard_schema, write_shard_file
+from transforms.storage import create_exclusive
 from validation.suites import merged
 
 SHARD_ROWS = ROW_GROUP_ROWS
@@ -61,8 +63,8 @@ class Shard:
 def shards_of(manifest: Manifest) -> Iterator[Shard]:
     """Yield a commit's shards in order: the files of one name belong together."""
     tables = manifest.told["tables"]
-    for name in dict.fromkeys(Path(file["path"]).name for files in tables.values() for file in files):
-        mine = {table: [f for f in files if Path(f["path"]).name == name] for table, files in tables.items()}
+    for name in dict.fromkeys(PurePosixPath(file["path"]).name for files in tables.values() for file in files):
+        mine = {table: [f for f in files if PurePosixPath(f["path"]).name == name] for table, files in tables.items()}
         yield Shard(manifest, {table: files for table, files in mine.items() if files})
 
 
@@ -127,11 +129,11 @@ def clear_away(dataset: Dataset) -> None:
             path.unlink()
 
 
-def unlisted(dataset: Dataset) -> Iterator[tuple[Path, Manifest | None]]:
+def unlisted(dataset: Dataset) -> Iterator[tuple[Place, Manifest | None]]:
     """Yield the shards that no manifest lists, each with the folded manifest that replaced it, if one did."""
     folded = [manifest for manifest in dataset.manifests if manifest.is_folded]
     for table in (*TABLES, CROPS):
-        listed = {Path(path).name for path in dataset.files(table)}
+        listed = {path.rpartition("/")[2] for path in dataset.files(table)}
         for path in (dataset.path / table).glob("*.parquet"):
             span = epochs_of(path.name, SHARD_NAME)
             if span is not None and path.name not in listed:
@@ -173,14 +175,14 @@ class _Rewriting:
         labels = Dataset.of(self.dataset.path, [shard.manifest]).labels
         for table, files in shard.files.items():
             wanted = schema(table, labels)
-            if any(not pq.read_schema(self.dataset.path / file["path"]).equals(wanted) for file in files):
+            if any(not shard_schema(self.dataset.path / file["path"]).equals(wanted) for file in files):
                 return False
         later = self.taken.filter(pl.col("epoch") > shard.manifest.epoch)
         return not any(self._holds(files, later) for files in shard.files.values())
 
     def _holds(self, files: Sequence[Mapping[str, Any]], taken: pl.DataFrame) -> bool:
         paths = [self.dataset.path / file["path"] for file in files]
-        keys = pl.scan_parquet(paths, glob=False).select("item_key")
+        keys = scan_shards(paths).select("item_key")
         return bool(taken.height) and bool(keys.join(taken.lazy(), on="item_key", how="semi").collect().height)
 
     def _written(self, shards: Sequence[Shard]) -> dict[str, list[dict[str, Any]]]:
@@ -196,8 +198,8 @@ class _Rewriting:
             rows = self.dataset._scan(table, [shard.only(table) for shard in mine]).collect()
             path = folded_shard_path(table, self.first, self.last, self.written)
             data = parquet_bytes(to_arrow(rows, wanted), metadata)
-            write_atomic(str(self.dataset.path / path), data)
-            sha256 = sha256_of(str(self.dataset.path / path))
+            write_shard_file(str(self.dataset.path / path), data)
+            sha256 = hashlib.sha256(data).hexdigest()
             files[table] = [{"path": path, "rows": rows.height, "size": len(data), "sha256": sha256}]
         self.written += 1
         return files
@@ -205,7 +207,7 @@ class _Rewriting:
     def _require_known(self, shards: Sequence[Shard], table: str, columns: set[str]) -> None:
         for shard in shards:
             for file in shard.files[table]:
-                strange = set(pq.read_schema(self.dataset.path / file["path"]).names) - columns
+                strange = set(shard_schema(self.dataset.path / file["path"]).names) - columns
                 if strange:
                     raise RunError(
                         f"{self.dataset.path / file['path']} has columns that this version does not know "
@@ -218,7 +220,7 @@ class _Rewriting:
         labels: list[str] = []
         for shard in shards:
             path = next(file["path"] for files in shard.files.values() for file in files)
-            footer = (pq.read_schema(self.dataset.path / path).metadata or {}).get(b"labelstream", b"{}")
+            footer = (shard_schema(self.dataset.path / path).metadata or {}).get(b"labelstream", b"{}")
             told |= json.loads(footer)
             labels += told.get("labels", [])
         told.pop("schema_version", None)

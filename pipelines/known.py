@@ -1,15 +1,14 @@
 """The committed pictures among which near copies are looked for, in a file for the workers."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import polars as pl
 
 from pipelines.dataset import Dataset
 from pipelines.planning import Plan
-from schemas.layout import TEMPORARY
 from schemas.reasons import Outcome
 from transforms.near_copies import Known
+from transforms.places import scratch_of
 
 _COLUMNS = ("fingerprint", "image_id")
 
@@ -31,7 +30,7 @@ class KnownPictures:
         known = self.known
         if plan.supersedes:
             known = known.without(self._ids_of(plan.supersedes))
-        folder = Path(self.dataset.path) / TEMPORARY
+        folder = scratch_of(self.dataset.path)
         path = folder / f"known-{plan.epoch:08d}"
         known.save(str(path))
         if known is self.known:

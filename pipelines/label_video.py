@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipelines.dataset import Dataset
 from pipelines.logs import log
 from schemas.errors import ItemError, RunError, UsageError
+from transforms.buckets.names import is_remote
 from transforms.drawing import BOX, HELD, Colour, DrawnFace, draw_faces, face_of
 from transforms.film import Shot, write_film
 from transforms.storage import printable, replacing, sha256_of
@@ -70,7 +71,9 @@ def _rows(dataset: Dataset, source: str, sha256: str) -> pl.DataFrame:
 
 
 def _require_other(source: str, output: str) -> None:
-    if Path(output).exists() and Path(output).samefile(source):
+    if is_remote(output):
+        raise UsageError(f"--output {printable(output)}: a video is written to this machine; copy it from there")
+    if Path(output).exists() and not is_remote(source) and Path(output).samefile(source):
         raise UsageError(f"--output {printable(output)} is the --input itself: name another file")
 
 

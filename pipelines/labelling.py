@@ -11,6 +11,7 @@ from pipelines.logs import configure, log
 from pipelines.memory import give_back, settle
 from schemas.errors import UsageError
 from schemas.vocabulary import label_order
+from transforms.places import place
 
 if TYPE_CHECKING:
     from pipelines.configuration import Configuration, ModelChoice
@@ -167,7 +168,7 @@ class _Runs:
 
         on_cpu = resolve_device(self.options.device).name == "cpu"
         return Settings(
-            root=str(self.options.output),
+            root=str(place(self.options.output)),
             device=self.options.device,
             detector=self.options.detector,
             classifier=self.options.classifier,

@@ -40,7 +40,6 @@ def draw_preview(dataset: Dataset, count: int) -> None:
     tiles = [drawn[image_id] for image_id in chosen["image_id"] if image_id in drawn]
     if tiles:
         _, png = cv2.imencode(".png", np.ascontiguousarray(_sheet(tiles)[:, :, ::-1]))
-        (dataset.path / "report").mkdir(exist_ok=True)
         write_atomic(str(dataset.path / "report" / "preview.png"), png.tobytes())
 
 

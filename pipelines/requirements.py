@@ -1,8 +1,11 @@
 """What must hold before a job begins: its runner is known, its output can be used, the project is installed."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from schemas.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from transforms.places import Place
 
 
 def require_runner(name: str) -> str:
@@ -18,14 +21,20 @@ def require_runner(name: str) -> str:
     return name
 
 
-def require_output(output: Path) -> None:
+def require_output(output: "Place") -> None:
     """Raise UsageError unless `output` is a data set, or may become one."""
     from pipelines.dataset import is_dataset
     from schemas.layout import MANIFESTS, PLANS, TEMPORARY
+    from transforms.buckets.names import SCHEMES
+    from transforms.buckets.objects import require_bucket
+    from transforms.places import Prefix
 
-    if "://" in str(output):
-        raise UsageError(f"--output {output}: expected a folder on this machine; this version writes to no other place")
+    if "://" in str(output) and not isinstance(output, Prefix):
+        kinds = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise UsageError(f"--output {output}: expected a folder on this machine, or in a bucket ({kinds})")
     try:
+        if isinstance(output, Prefix):
+            require_bucket(str(output))
         if output.exists() and not output.is_dir():
             raise UsageError(f"--output {output}: expected a folder, but this is a file")
         # A run that was killed at its very start leaves some of these.

@@ -10,12 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 from scipy.sparse import coo_array  # type: ignore[import-untyped,unused-ignore]
 from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped,unused-ignore]
 
@@ -26,6 +24,8 @@ from pipelines.roots import Root
 from schemas.errors import RunError, UsageError
 from schemas.layout import shard_number
 from schemas.tables import CROPS, TABLES, Tables, schema
+from transforms.places import Place
+from transforms.shards import scan_shards, shard_rows, shard_schema
 from transforms.stopping import stop_on_signals
 
 KIND = "rewrite"
@@ -64,7 +64,7 @@ class RewritePlan:
     def require_whole(self, outcomes: Mapping[str, int], shards: Mapping[str, list[str]]) -> dict[str, Any]:
         """Raise `RunError` where a row was not written; return what was done, and what the manifests before said."""
         for name in TABLES:
-            found = sum(pq.read_metadata(path).num_rows for path in shards[name])
+            found = sum(map(shard_rows, shards[name]))
             due = getattr(self.tables, name).num_rows
             if found != due:
                 raise RunError(
@@ -240,13 +240,7 @@ def _keys_of(dataset: Dataset, table: str, items: pl.DataFrame) -> pl.DataFrame:
         {"_path": list(epochs_of), "epoch": list(epochs_of.values())}, {"_path": pl.String, "epoch": pl.Int64}
     )
     keys = (
-        pl.scan_parquet(
-            list(epochs_of),
-            schema={"item_key": pl.String()},
-            extra_columns="ignore",
-            include_file_paths="_path",
-            glob=False,
-        )
+        scan_shards(list(epochs_of), "_path", schema={"item_key": pl.String()}, extra_columns="ignore")
         if epochs_of
         else pl.LazyFrame(schema={"item_key": pl.String, "_path": pl.String})
     )
@@ -258,14 +252,14 @@ def _keys_of(dataset: Dataset, table: str, items: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _footer(root: Path, manifest: Manifest) -> dict[str, Any]:
+def _footer(root: Place, manifest: Manifest) -> dict[str, Any]:
     """Return what the shards of a commit say of themselves."""
-    told = (pq.read_schema(root / path).metadata or {} for path in manifest.paths("images")[:1])
+    told = (shard_schema(root / path).metadata or {} for path in manifest.paths("images")[:1])
     found = [json.loads(footer[b"labelstream"]) for footer in told if b"labelstream" in footer]
     return {name: value for footer in found for name, value in footer.items() if name != "schema_version"}
 
 
-def _write(root: Path, metadata: Mapping[str, Any], plan: RewritePlan) -> None:
+def _write(root: Place, metadata: Mapping[str, Any], plan: RewritePlan) -> None:
     from transforms.write import write_shard  # imports Beam, which takes a second
 
     wanted = (*TABLES, CROPS) if plan.tables.crops.num_rows else TABLES

@@ -5,7 +5,6 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -18,6 +17,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
 from schemas.errors import RunError
 from schemas.layout import TEMPORARY
+from transforms.places import place
 from transforms.storage import write_atomic
 
 
@@ -115,7 +115,7 @@ def _telling(what: str, root: str) -> Iterator[None]:
         own = own_message(error)
         if own:
             raise RunError(own) from None
-        details = Path(root) / TEMPORARY / "last-error.txt"
+        details = place(root) / TEMPORARY / "last-error.txt"
         write_atomic(str(details), f"{aside.getvalue()}\n{error}\n".encode())
         raise EpochBroke(f"{what} broke: {last_error(str(error))}; details are in {details}") from None
 

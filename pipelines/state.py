@@ -18,11 +18,14 @@ from typing import Any, TypeVar
 import polars as pl
 
 from pipelines.dataset import Dataset, Manifest, read_json
+from pipelines.lease import LAPSE_S
 from schemas.errors import RunError, UsageError
 from schemas.layout import PLANS, RECIPE, STREAM, STREAM_START, TEMPORARY, epoch_file, epochs_of
 from schemas.reasons import Outcome
 from schemas.records import item_key
 from transforms.kafka.address import Address, is_glob, is_kafka
+from transforms.places import Place as Folder
+from transforms.places import Prefix
 from transforms.storage import printable
 
 T = TypeVar("T")
@@ -128,7 +131,7 @@ class Files:
 # ---------------------------------------------------------------------------------------------------- who works on it
 
 
-def holder(output: Path) -> Holder:
+def holder(output: Folder) -> Holder:
     """Return who holds the data set's lock, without touching it: a lock of ours, however short, could stop a start.
 
     The kernel's list of locks tells; where there is none, whether the process that wrote the lock file is there.
@@ -142,6 +145,11 @@ def holder(output: Path) -> Holder:
     if found is None:
         return Holder(False, None, None, None)
     process, host = int(found[1]), found[2]
+    if isinstance(output, Prefix):
+        # Its holder renews it; the store's clock and this one may differ by a few seconds.
+        alive = abs(time.time() - state.st_mtime) < 2 * LAPSE_S
+        return Holder(alive, process if alive else None, host if alive else None, None)
+    assert isinstance(state, os.stat_result)
     if host != platform.node():
         return Holder(None, process, host, state.st_mtime)
     alive = _is_locked(state, process)
@@ -176,7 +184,7 @@ def _is_there(process: int) -> bool:
 # ----------------------------------------------------------------------------------------------- what is in progress
 
 
-def snapshot(path: Path) -> tuple[Dataset, InProgress | None]:
+def snapshot(path: Folder) -> tuple[Dataset, InProgress | None]:
     """Return the data set as it is at one moment, and the plan that follows it."""
     # The plan's name first: it is behind what is committed, or by then a part of it.
     planned = max((span[0] for name in _names(path / PLANS) if (span := epochs_of(name))), default=0)
@@ -194,7 +202,9 @@ def snapshot(path: Path) -> tuple[Dataset, InProgress | None]:
     return dataset, in_progress(planned, since, told)
 
 
-def _names(folder: Path) -> list[str]:
+def _names(folder: Folder) -> list[str]:
+    if isinstance(folder, Prefix):
+        return [each.name for each in folder.iterdir()]
     try:
         return os.listdir(folder)  # noqa: PTH208  a hundred thousand names
     except FileNotFoundError:
@@ -619,7 +629,7 @@ def stamp(moment: float | None) -> str | None:
     return None if moment is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
 
 
-def look(path: Path, named: Sequence[str], access: Any) -> Status:
+def look(path: Folder, named: Sequence[str], access: Any) -> Status:
     """Return how far the data set is; `named` are inputs that take the place of the last run's. Raises UsageError."""
     run = holder(path)
     dataset, plan = snapshot(path)

@@ -8,7 +8,6 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pipelines.dataset import Dataset
@@ -19,6 +18,7 @@ from pipelines.story import story
 from schemas.errors import UsageError
 from schemas.layout import RECIPE, STREAM_START
 from transforms.kafka.address import Address, is_kafka
+from transforms.places import Place, place
 
 _MOST_SHOWN = 20
 
@@ -207,7 +207,7 @@ def duration(span: float) -> str:
 def main(argv: Sequence[str]) -> int:
     """Run the job; return the exit code."""
     options = _parser().parse_args(argv)
-    named, path = list(options.input), Path(options.dataset)
+    named, path = list(options.input), place(options.dataset)
     if any(map(is_kafka, named)) and not all(map(is_kafka, named)):
         raise UsageError("--input: topics and files cannot be the inputs of one run; ask for them one by one")
     if len({Address.parse(uri, "--input").servers for uri in named if is_kafka(uri)}) > 1:
@@ -223,7 +223,7 @@ def main(argv: Sequence[str]) -> int:
             return 0
 
 
-def _text(options: argparse.Namespace, path: Path, named: Sequence[str], access: Any) -> str:
+def _text(options: argparse.Namespace, path: Place, named: Sequence[str], access: Any) -> str:
     def told() -> dict[str, Any]:
         status = look(path, named, access)
         return status.told() if options.item is None else story(status, options.item)
@@ -237,7 +237,7 @@ def _text(options: argparse.Namespace, path: Path, named: Sequence[str], access:
     return f"\x1b[H\x1b[2J{text}" if sys.stdout.isatty() else f"{text}\n"
 
 
-def _access(config: str | None, named: Sequence[str], path: Path) -> Any:
+def _access(config: str | None, named: Sequence[str], path: Place) -> Any:
     """Return what opens Kafka; the client library is loaded only for a data set of topics."""
     inputs = named
     if not inputs and not (path / STREAM_START).exists():

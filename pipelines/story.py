@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -13,6 +12,7 @@ from schemas.errors import UsageError
 from schemas.layout import PLANS, SHARD_NAME, STREAM, epoch_file, epochs_of
 from schemas.reasons import Outcome
 from schemas.tables import schema
+from transforms.shards import scan_shards
 from transforms.storage import printable
 
 MOST_ROWS = 1000
@@ -49,16 +49,11 @@ def every_row(dataset: Dataset, table: str, columns: Sequence[str], where: pl.Ex
     extra = {"_epoch": pl.Int64(), "_first": pl.Int64(), "_last": pl.Int64()}
     if not listed:
         return pl.DataFrame(schema={**wanted, **extra})
-    rows = pl.scan_parquet(
-        list(listed),
-        schema=wanted,
-        missing_columns="insert",
-        extra_columns="ignore",
-        include_file_paths="_path",
-        glob=False,
+    rows = scan_shards(
+        list(listed), "_path", schema=wanted, missing_columns="insert", extra_columns="ignore"
     ).with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
     found = rows.filter(where).collect()
-    spans = [epochs_of(Path(path).name, SHARD_NAME) or (listed[path],) * 2 for path in found["_path"]]
+    spans = [epochs_of(path.rpartition("/")[2], SHARD_NAME) or (listed[path],) * 2 for path in found["_path"]]
     epochs = pl.DataFrame(
         [(listed[path], *span) for path, span in zip(found["_path"], spans, strict=True)], extra, orient="row"
     )

@@ -9,7 +9,6 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from kafka.errors import KafkaError
@@ -27,6 +26,7 @@ from transforms.kafka.address import Address, is_glob
 from transforms.kafka.clients import BrokerAway
 from transforms.kafka.reader import Extent, Lost, Offsets, Place, Reader
 from transforms.messages import AllowedRoots, Record
+from transforms.places import Place as Folder
 from transforms.stopping import stop_requested, wait_for_stop
 from transforms.storage import create_exclusive, write_atomic
 
@@ -435,7 +435,7 @@ class StreamPlanner:
             self._forget(path)
         return plan
 
-    def _forget(self, path: Path) -> None:
+    def _forget(self, path: Folder) -> None:
         """Remove a plan whose messages are not to be had again; on a request to stop it stays."""
         if not stop_requested():
             path.unlink()

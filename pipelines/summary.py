@@ -2,7 +2,6 @@
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -10,6 +9,7 @@ import polars as pl
 from pipelines.dataset import Dataset, Manifest
 from schemas.reasons import Outcome, Rule
 from transforms import clock
+from transforms.places import Place
 from transforms.storage import write_atomic
 
 
@@ -86,12 +86,10 @@ def _rules(dataset: Dataset) -> dict[str, int]:
 
 def write_summary(dataset: Dataset, told: dict[str, Any]) -> None:
     """Write report/summary.json."""
-    folder = Path(dataset.path) / "report"
-    folder.mkdir(exist_ok=True)
-    write_atomic(str(folder / "summary.json"), json.dumps(told, indent=2, ensure_ascii=False).encode())
+    write_atomic(str(dataset.path / "report" / "summary.json"), json.dumps(told, indent=2, ensure_ascii=False).encode())
 
 
-def last_lines(told: dict[str, Any], output: Path) -> list[str]:
+def last_lines(told: dict[str, Any], output: Place) -> list[str]:
     """Return what a run says at its end: the result's place, what this run added, and the data set's counts."""
     run, outcomes = told["this_run"], told["outcomes"]
     rate = run["items"] / run["seconds"] if run["seconds"] else 0.0

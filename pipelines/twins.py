@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -10,11 +9,11 @@ from numpy.typing import NDArray
 
 from pipelines.dataset import Dataset
 from pipelines.survey import Survey
-from schemas.layout import TEMPORARY
 from schemas.reasons import Duplicates, Outcome, Rule
 from transforms.fingerprint import FINGERPRINT_BYTES
 from transforms.likeness import differences
 from transforms.near import Index, IndexUnusable, groups
+from transforms.places import scratch_of
 from transforms.staging import part_of, typed
 
 Standing = Callable[[int], pl.DataFrame]
@@ -131,7 +130,7 @@ def _near(dataset: Dataset, asked: pl.DataFrame, committed: pl.DataFrame, found:
 
 def _index(dataset: Dataset, prints: NDArray[np.uint8]) -> Index:
     """Return the index of the committed pictures; it is kept, and made anew where the commits have changed."""
-    path = Path(dataset.path) / TEMPORARY / f"near-{dataset.manifests[-1].epoch:08d}.index"
+    path = scratch_of(dataset.path) / f"near-{dataset.manifests[-1].epoch:08d}.index"
     try:
         index = Index.open(str(path))
         if len(index) == len(prints):

@@ -1,12 +1,14 @@
 """What Great Expectations says of a whole data set at the end of a run: report/validation.json; pages on request."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from pipelines.dataset import Dataset
 from schemas.errors import RunError
 from schemas.layout import REPORT
+from transforms.places import Place
 from transforms.storage import write_atomic
 from validation.datasets import Counts, judge_dataset
 from validation.documents import as_result, build_docs
@@ -22,7 +24,7 @@ DATA_DOCS = f"{REPORT}/data_docs"
 
 def judge_whole(dataset: Dataset, vocabulary: tuple[str, ...]) -> tuple[str, ...]:
     """Hold the data set to its expectations, write the result, and return what a person is told."""
-    path = Path(dataset.path) / VALIDATION
+    path = dataset.path / VALIDATION
     result = judge_dataset(
         dataset.scan("images"),
         dataset.scan("annotations"),
@@ -30,19 +32,18 @@ def judge_whole(dataset: Dataset, vocabulary: tuple[str, ...]) -> tuple[str, ...
         Counts.of(_before(path)),
         vocabulary,
     )
-    path.parent.mkdir(exist_ok=True)
     write_atomic(str(path), json.dumps(result.told, indent=2, ensure_ascii=False).encode())
     return result.lines
 
 
-def _before(path: Path) -> Any:
+def _before(path: Place) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
 
 
-def write_docs(dataset: Dataset, terms: Terms, own: Own | None) -> Path:
+def write_docs(dataset: Dataset, terms: Terms, own: Own | None) -> Place:
     """Build the Data Docs of all commits and of the data set; return their first page."""
     if not dataset.manifests:
         raise RunError(f"{dataset.path} holds nothing yet: there is nothing to build pages of")
@@ -55,5 +56,9 @@ def write_docs(dataset: Dataset, terms: Terms, own: Own | None) -> Path:
             expected = list(expectations(terms, each["table"]))
         if expected is not None:
             results.append(as_result(each, expected, at))
-    whole = _before(Path(dataset.path) / VALIDATION)
-    return build_docs([*results, *([whole] if whole else [])], Path(dataset.path) / DATA_DOCS)
+    whole = _before(dataset.path / VALIDATION)
+    with tempfile.TemporaryDirectory(prefix="labelstream-docs-") as folder:
+        index = build_docs([*results, *([whole] if whole else [])], Path(folder))
+        for page in sorted(Path(folder).iterdir()):
+            write_atomic(str(dataset.path / DATA_DOCS / page.name), page.read_bytes())
+    return dataset.path / DATA_DOCS / index.name

@@ -17,6 +17,7 @@ from transforms.ahead import ahead
 from transforms.batch import Aligned, Decoded, DecodedBatch, PlannedBatch
 from transforms.budget import ByteBudget
 from transforms.clock import clocked, clocked_items
+from transforms.fetching import Fetching
 from transforms.fingerprint import fingerprint
 from transforms.pictures import Header, decode, decoded_bytes, probe
 from transforms.stopping import stop_requested, tick
@@ -116,6 +117,7 @@ class _DecodeBatches(beam.DoFn):
         budget = shared_budget(self.room.process_bytes)
         copies = tuple(item for item in planned.items if item.stands)
         waiting = deque(item for item in planned.items if not item.stands)
+        fetching = Fetching([item.ref for item in waiting], self._bytes_of)
         held: list[Decoded] = []
         reserved = 0
         try:
@@ -124,7 +126,7 @@ class _DecodeBatches(beam.DoFn):
                     return  # the supervisor drops the epoch: what is missing from it is never seen
                 item = waiting.popleft()
                 try:
-                    data, header = self._read(item)
+                    data, header = self._read(item, fetching)
                     peak = min(decoded_bytes(header, self.keep_side_px), budget.total)
                     # Whoever holds bytes never waits for more: it hands its batch on first, so no two threads can
                     # wait for each other.
@@ -149,6 +151,7 @@ class _DecodeBatches(beam.DoFn):
             if held or copies:
                 yield DecodedBatch(planned.shard, tuple(held), copies)
         finally:
+            fetching.close()
             budget.release(reserved)
 
     @staticmethod
@@ -159,13 +162,16 @@ class _DecodeBatches(beam.DoFn):
             item = replace(item, copies=())
         yield from failed(shard, item, "decode", error)
 
-    def _read(self, item: PlannedItem) -> tuple[bytes, Header]:
-        sent = item.ref.sent
+    def _read(self, item: PlannedItem, fetching: Fetching) -> tuple[bytes, Header]:
+        with clocked("decode"):
+            data = fetching.read(item.ref)
+            return data, probe(data, max_pixels=self.max_pixels)
+
+    def _bytes_of(self, ref: ImageRef) -> bytes:
+        sent = ref.sent
         if sent is not None and sent.error:
             raise ItemError(sent.error, sent.message)
-        with clocked("decode"):
-            data = read_bytes(item.ref.uri, self.max_bytes, sent.span if sent else None)
-            return data, probe(data, max_pixels=self.max_pixels)
+        return read_bytes(ref.uri, self.max_bytes, sent.span if sent else None)
 
     def _decode(self, item: PlannedItem, data: bytes, header: Header) -> Decoded:
         sha256 = hashlib.sha256(data).hexdigest()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from schemas.errors import RunError, UsageError
+from transforms.buckets.names import is_remote
 from transforms.storage import TEMP_PREFIX, printable
 
 MARK = ".labelstream-export.json"
@@ -60,6 +61,11 @@ def building(path: str, *, kind: str) -> Iterator[Folder]:
     what is in it would be lost. The files are on the disk before the folder is there; what a killed process leaves has
     a name beside `path` that begins with `TEMP_PREFIX`. Raises RunError for what cannot be written.
     """
+    if is_remote(path):
+        raise UsageError(
+            f"--output {printable(path)}: a folder of many files appears whole or not at all, which no bucket can do: "
+            "export to a folder on this machine, and copy that"
+        )
     target = os.path.realpath(path)
     _require_replaceable(path, target, kind)
     with _writing(path):

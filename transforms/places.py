@@ -6,11 +6,14 @@ place("s3://b/out") / "images"      a Prefix
 
 import fnmatch
 import io
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from schemas.layout import TEMPORARY
 from transforms.buckets import objects
 from transforms.buckets.names import folder_of, is_remote, join, real
 
@@ -129,6 +132,30 @@ class Prefix:
 
 
 Place = Path | Prefix
+
+_scratch: tempfile.TemporaryDirectory[str] | None = None
+
+
+def scratch_of(dataset: Place) -> Path:
+    """Return a folder on this machine for what is made of a data set on the way: its own, or one of this process."""
+    global _scratch
+    if not isinstance(dataset, Prefix):
+        return dataset / TEMPORARY
+    if _scratch is None:
+        _scratch = tempfile.TemporaryDirectory(prefix="labelstream-", ignore_cleanup_errors=True)
+    return Path(_scratch.name)
+
+
+def sizes(folder: Place) -> dict[str, int]:
+    """Return the sizes in bytes of the files directly in a folder, by name; nothing where there is none."""
+    if isinstance(folder, Prefix):
+        entries, _ = objects.level(folder.uri)
+        return {entry.key.rpartition("/")[2]: entry.size for entry in entries}
+    try:
+        with os.scandir(folder) as found:
+            return {entry.name: entry.stat().st_size for entry in found if entry.is_file()}
+    except FileNotFoundError:
+        return {}
 
 
 def place(name: str | Place) -> Place:

@@ -150,6 +150,15 @@ def _read_span(uri: str, limit: int, offset: int, length: int) -> bytes:
     return data
 
 
+def read_head(uri: str, count: int) -> bytes:
+    """Return the first bytes, `count` at most. Raises ItemError as `read_bytes`."""
+    if is_remote(uri):
+        with _telling_of(uri):
+            return objects.read(uri, (0, count), lambda size: None)
+    with opened(uri) as file:
+        return file.read(count)
+
+
 @contextlib.contextmanager
 def opened(uri: str) -> Iterator[BinaryIO]:
     """Open a regular file, or an object, for reading in parts. Raises ItemError as `read_bytes`."""

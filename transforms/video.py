@@ -24,7 +24,7 @@ from schemas.errors import ItemError
 from schemas.records import Clip, Moment
 from transforms.kinds import sniff
 from transforms.sampling import ALL, Candidate, pick
-from transforms.storage import opened, printable
+from transforms.storage import opened, printable, read_head
 from transforms.webp import read_webp
 
 DEMUXERS = {
@@ -492,8 +492,8 @@ def read_frames(uri: str, *, max_pixels: int) -> Generator[Frame, None, None]:
 
 def head_of(uri: str) -> bytes:
     """Return a file's first bytes, enough to tell its kind; raise ItemError where it cannot be read."""
-    with opened(uri) as file, told("its kind cannot be told"):
-        return file.read(HEAD_BYTES)
+    with told("its kind cannot be told"):
+        return read_head(uri, HEAD_BYTES)
 
 
 def kind_of(uri: str) -> str:

@@ -12,6 +12,7 @@ from apache_beam.pvalue import PCollection
 from schemas.layout import report_path, shard_path
 from schemas.tables import parquet_bytes
 from transforms.clock import clocked
+from transforms.shards import write_shard_file
 from transforms.storage import write_atomic
 from transforms.validate import Judged
 
@@ -40,7 +41,7 @@ def write_shard(judged: Judged, root: str, wanted: tuple[str, ...], metadata: Ma
                 continue
             data = parquet_bytes(table, metadata)
             path = shard_path(name, shard)
-            write_atomic(f"{root}/{path}", data)
+            write_shard_file(f"{root}/{path}", data)
             files.append(ShardFile(name, path, table.num_rows, len(data), hashlib.sha256(data).hexdigest()))
         report = report_path(shard)
         told = {"files": [asdict(file) for file in files], "validation": validation}

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 from pipelines.logs import log
@@ -11,12 +10,13 @@ from pipelines.report.page import Block, Cell, Figure, Matrix, Section, Table
 from pipelines.report.sections import flat
 from pipelines.report.told import MAX_BYTES, read_object
 from pipelines.report.words import counted, decimal, printed
+from transforms.places import Place
 
 ROWS_SHOWN, MATRIX_SHOWN = 50, 20
 _NAMES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "coverage": "Coverage", "ece": "Calibration error"}
 
 
-def evaluated(path: Path) -> Section | None:
+def evaluated(path: Place) -> Section | None:
     """Return the section of an evaluation; null where there is none, or none that can be read."""
     if not path.is_file():
         return None

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipelines.dataset import Dataset
 from pipelines.report.numbers import Numbers
 from pipelines.report.tallies import Tallies
 from schemas.reasons import Outcome
+from transforms.places import Place
 
 MAX_BYTES = 4 << 20
 """Of what another job or a person wrote beside the page."""
@@ -49,7 +49,7 @@ class Told:
         return self.outcome(Outcome.LABELLED, Outcome.NO_FACE)
 
 
-def read_object(path: Path) -> dict[str, Any] | None:
+def read_object(path: Place) -> dict[str, Any] | None:
     """Return a JSON object; null where there is none that can be read, or it is of more than MAX_BYTES."""
     try:
         with path.open("rb") as file:
