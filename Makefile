@@ -3,10 +3,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install install-test demo test check format bench bench-peers bench-gpu soak kafka kafka-stop clean
+.PHONY: help install install-test demo test check format bench bench-peers bench-gpu soak kafka kafka-stop s3 s3-stop clean
 
 help: ## say what there is
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -66,5 +66,11 @@ kafka: ## start a Kafka broker on localhost:9092 (Java 17, Maven; data in .kafka
 kafka-stop: ## stop it
 	@$(PYTHON) deploy/kafka/broker.py stop
 
-clean: kafka-stop ## remove what the commands above made, .venv included
-	rm -rf .venv .venv-peers .kafka build *.egg-info labelstream-demo
+s3: ## start an S3 server on localhost:9000 (Go 1.25 builds it once; data and keys in .s3/)
+	@$(PYTHON) deploy/buckets/server.py start --buckets raw,labelled
+
+s3-stop: ## stop it
+	@$(PYTHON) deploy/buckets/server.py stop
+
+clean: kafka-stop s3-stop ## remove what the commands above made, .venv included
+	rm -rf .venv .venv-peers .kafka .s3 build *.egg-info labelstream-demo

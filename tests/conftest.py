@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.brokers import Broker
+from tests.bucket_fixtures import azure, gcs, s3
+
+__all__ = ["azure", "gcs", "s3"]  # fixtures
 
 
 @pytest.fixture(scope="session")

@@ -451,7 +451,7 @@ compact.compact(Dataset(sys.argv[3]), grace_minutes=0, everything=True)
 
 
 @pytest.mark.parametrize(
-    ("moment", "at"), [("write_atomic", 4), ("create_exclusive", 1), ("unlink", 1), ("unlink", 3), ("unlink", 16)]
+    ("moment", "at"), [("write_shard_file", 4), ("create_exclusive", 1), ("unlink", 1), ("unlink", 3), ("unlink", 16)]
 )
 def test_killed_at_any_moment_nothing_is_lost_or_doubled(moment: str, at: int, tmp_path: Path) -> None:
     """Between two shards, before and behind the commit, among the old manifests, among the old shards."""
@@ -460,7 +460,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(moment: str, at: int, t
     done = subprocess.run([sys.executable, "-c", _KILLED, moment, str(at), str(out)], cwd=ROOT, capture_output=True)
     assert done.returncode == -signal.SIGKILL
     assert stored(Dataset(out)) == rows
-    assert len(Dataset(out).manifests) == (6 if moment in ("write_atomic", "create_exclusive") else 2)
+    assert len(Dataset(out).manifests) == (6 if moment in ("write_shard_file", "create_exclusive") else 2)
     assert stored(compacted(out)) == rows
     epochs.collect_garbage(Dataset(out))
     assert [len(names(out, folder)) for folder in (*TABLES, MANIFESTS)] == [2] * 6
