@@ -73,4 +73,4 @@ s3-stop: ## stop it
 	@$(PYTHON) deploy/buckets/server.py stop
 
 clean: kafka-stop s3-stop ## remove what the commands above made, .venv included
-	rm -rf .venv .venv-peers .kafka .s3 build *.egg-info labelstream-demo
+	rm -rf .venv .venv-peers .venv-deploy .venv-airflow .kafka .s3 build *.egg-info labelstream-demo
