@@ -24,6 +24,8 @@ from transforms.kafka.address import is_kafka
 from transforms.places import Place, place
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from pipelines.configuration import Configuration
     from pipelines.dataset import Dataset
     from pipelines.metrics import Metrics
@@ -350,6 +352,7 @@ def _annotate(
             epoch_items=options.epoch_items,
             retry_failed=options.retry_failed,
             limit=options.limit,
+            whole=listing.whole,
         )
         run_plan = labelling.runner(options, beam_arguments, dataset, configuration, identity)
         metrics.loaded(dataset, options.epoch_items, identity.version, configuration.hash)
@@ -364,7 +367,9 @@ def _annotate(
                 metrics.committed(manifest)
                 progress.committed(manifest)
             stopped = stopping.stop_requested()
-        return _finish(options, dataset, run, listing.skipped, configuration, stopped)
+        planner.save()
+        missing = None if stopped else planner.missing()
+        return _finish(options, dataset, run, listing.skipped, configuration, stopped, missing)
 
 
 def _count(inputs: list[str], output: Place) -> int:
@@ -392,9 +397,10 @@ def _finish(
     skipped: int,
     configuration: "Configuration",
     stopped: bool,
+    missing: "pl.DataFrame | None",
 ) -> int:
     """Write what is made of the tables and tell the counts; a run that was stopped leaves exports for the next one."""
-    from pipelines.summary import last_lines, summarise, write_summary
+    from pipelines.summary import last_lines, summarise, write_missing, write_summary
 
     if stopped:
         log.warning("stopped on request: what was committed stands; run the same command again to go on")
@@ -403,6 +409,8 @@ def _finish(
 
         export_all(dataset, options.coco_categories)
     told = summarise(dataset, run, skipped, configuration.hash)
+    told["missing"] = None if missing is None else missing.height
+    write_missing(dataset, missing)
     write_summary(dataset, told)
     if not stopped:
         from pipelines.report import write_report

@@ -23,8 +23,8 @@ from pipelines.memory import give_back, share_heaps
 from pipelines.requirements import require_output, require_runner, version
 from schemas.aliases import CODES
 from schemas.errors import UsageError
-from schemas.layout import TEMPORARY
 from schemas.reasons import Duplicates
+from transforms.places import Place, place, scratch_of
 
 if TYPE_CHECKING:
     from pipelines.clean_configuration import CleanConfiguration
@@ -157,7 +157,7 @@ def main(argv: Sequence[str]) -> int:
     if not options.input:
         raise UsageError("No input: name label files or folders with --input, or a cleaned data set with --dataset")
     options.runner = require_runner(options.runner)
-    require_output(Path(options.output))
+    require_output(place(options.output))
     return _clean(options, beam_arguments, started)
 
 
@@ -205,9 +205,9 @@ def _clean(options: argparse.Namespace, beam_arguments: list[str], started: floa
     from transforms.readers.forms import sources_of
     from validation.own import read_own
 
-    output = Path(options.output)
+    output = place(options.output)
     wishes = _wishes(options)
-    own = read_own(Path(options.expectations), ()) if options.expectations else None
+    own = read_own(place(options.expectations), ()) if options.expectations else None
     configuration = _configuration(options, wishes, own)
     found = sources_of(options.input, options.format, exclude=str(output))
     for name, why in found.unknown:
@@ -270,9 +270,9 @@ def _configuration(options: argparse.Namespace, wishes: "Wishes", own: "Own | No
 
 
 @contextmanager
-def _staging(output: Path) -> Iterator[Path]:
-    """Give a folder for the survey; nothing in it outlives the run."""
-    folder = output / TEMPORARY / "survey"
+def _staging(output: Place) -> Iterator[Path]:
+    """Give a folder on this machine for the survey; nothing in it outlives the run."""
+    folder = scratch_of(output) / "survey"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -290,14 +290,15 @@ def _survey(
     from transforms.clock import clocked
     from transforms.look import Limits
     from transforms.readers.rows import Options
-    from transforms.source import list_inputs
+    from transforms.source import is_folder, list_inputs, real_name
     from transforms.stopping import stop_requested
 
-    near = options.images or [name for name in options.input if Path(name).is_dir()]
+    near = options.images or [name for name in options.input if is_folder(name)]
     pictures = list_inputs(near, exclude=options.output) if near else None
     count = sum(1 for _ in pictures.files) if pictures else 0
-    home = Path(options.output).resolve()
-    survey = steps.Survey(home, folder, steps.parts_of(sources, count), sources, frozenset(options.input))
+    survey = steps.Survey(
+        real_name(options.output), folder, steps.parts_of(sources, count), sources, frozenset(options.input)
+    )
     with clocked("read"):
         steps.take_in(survey, Options(_columns(options.columns), folder, options.classes), stop_requested)
     with clocked("enrol"):
@@ -327,7 +328,9 @@ def _survey(
 
 
 def _folder_of(name: str) -> str:
-    return name if Path(name).is_dir() else str(Path(name).parent)
+    from transforms.source import is_folder
+
+    return name if is_folder(name) else str(place(name).parent)
 
 
 def _columns(text: str | None) -> dict[str, str]:

@@ -46,7 +46,7 @@ def tidy_part(numbered: tuple[int, int], settings: Settings) -> tuple[int, Table
 
 def build(pipeline: beam.Pipeline, plan: CleanPlan, settings: Settings) -> None:
     """Join the steps of one epoch: the parts that `plan` covers go in, Parquet shards come out."""
-    parts = [(shard_number(plan.epoch, number), part) for number, part in enumerate(plan.parts)]
+    parts = [(shard_number(plan.epoch, number), part) for number, part in enumerate(plan.parts, plan.first_part)]
     (
         pipeline
         | "Plan" >> beam.Create(parts, reshuffle=False)

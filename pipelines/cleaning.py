@@ -6,9 +6,9 @@ which a source says something new is done again with all that was committed of i
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -17,6 +17,7 @@ from pipelines.dataset import Dataset, Manifest
 from pipelines.roots import Root
 from pipelines.survey import Survey, mark_of
 from schemas.errors import RunError
+from schemas.layout import part_behind
 from schemas.tables import TABLES, Tables, schema
 from transforms.decisions import PEOPLE
 from transforms.staging import Staging, staged, typed
@@ -56,6 +57,11 @@ class CleanPlan:
     items: int
     sources: tuple[dict[str, Any], ...]
     categories: tuple[str, ...]
+    first_part: int = 0
+
+    def behind(self, part: int) -> Self:
+        """Return the same plan with other shards than those up to this number."""
+        return replace(self, first_part=part_behind(part))
 
     def to_json(self) -> bytes:
         """Return the plan as the JSON file that makes it durable."""
@@ -63,8 +69,8 @@ class CleanPlan:
         return json.dumps(told | {"items": self.items}, separators=(",", ":")).encode()
 
     def owns(self, part: int) -> bool:
-        """Tell whether the epoch's shard of this number is this plan's: all are."""
-        return True
+        """Tell whether the epoch's shard of this number is this plan's."""
+        return part >= self.first_part
 
     def require_whole(self, outcomes: Mapping[str, int], shards: Mapping[str, list[str]]) -> dict[str, Any]:
         """Raise `RunError` unless each planned item is in one table; return what was decided of the sources."""

@@ -118,10 +118,17 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     configure(options.log_format)
     dataset = Dataset(options.dataset)
-    with epochs.one_writer(dataset.path):
+    with epochs.one_writer(dataset.path) as hold:
         dataset.refresh()
         dataset.verify()
         epochs.collect_garbage(dataset)
+        if options.collect_garbage:
+            found = epochs.collect_old_garbage(dataset, hold)
+            print(
+                f"{options.dataset}: {found.files:,} left files, {found.bytes / 1e6:,.1f} MB, and "
+                f"{found.uploads:,} dead uploads removed"
+            )
+            return 0
         done = compact(dataset, grace_minutes=options.grace_minutes, everything=options.everything)
     if done is None:
         print(f"{options.dataset}: nothing to do: {Extent.of(dataset)}{_hint(dataset, options.everything)}")
@@ -153,6 +160,11 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--everything", action="store_true", help="merge all commits but the newest, however large they are"
+    )
+    parser.add_argument(
+        "--collect-garbage",
+        action="store_true",
+        help="only remove what killed runs have left in a bucket, and nobody has written to for a day",
     )
     add_shared(parser, "log-format")
     return parser

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, TextIO, TypeVar
+from typing import Any, Protocol, Self, TextIO, TypeVar
 
 import polars as pl
 
@@ -22,10 +22,11 @@ from pipelines.lease import Lease
 from pipelines.planning import pending
 from pipelines.roots import Root
 from schemas.errors import RunError, UsageError
-from schemas.layout import EXPORTS, MANIFESTS, PLANS, REPORT, TEMPORARY, epoch_file
+from schemas.layout import EXPORTS, INDEX, MANIFESTS, PLANS, REPORT, SHARD_NAME, TEMPORARY, epoch_file, epochs_of
 from schemas.reasons import Outcome
 from schemas.tables import CROPS, TABLES
 from transforms import stopping
+from transforms.buckets.uploads import give_up_uploads
 from transforms.places import Place, Prefix
 from transforms.shards import scan_shards
 from transforms.storage import TEMP_PREFIX, create_exclusive
@@ -43,6 +44,9 @@ class AnyPlan(Protocol):
     def roots(self) -> Sequence[Root]: ...
     @property
     def supersedes(self) -> Sequence[str]: ...
+
+    def behind(self, part: int) -> Self:
+        """Return the same plan with other shards than those up to this number."""
 
     def owns(self, part: int) -> bool:
         """Tell whether the epoch's shard of this number is this plan's, or of another that it was planned as before."""
@@ -179,6 +183,9 @@ def run_epochs(
             if plan is None:
                 return
             require_ours()
+            written = _last_part(dataset.path, plan.epoch)
+            if written is not None:
+                plan = plan.behind(written)
             _remember(dataset.path, plan)
         started = time.monotonic()
         for stale in _reports(dataset.path, plan):
@@ -196,6 +203,26 @@ def run_epochs(
 def _remember(output: Place, plan: AnyPlan) -> None:
     if not create_exclusive(str(output / epoch_file(PLANS, plan.epoch)), plan.to_json()):
         raise RunError(f"epoch {plan.epoch} of {output} was planned by another run meanwhile: start again")
+
+
+GARBAGE_AGE_S = 24 * 60 * 60
+"""How long what nobody lists stays in a bucket at least, in seconds."""
+
+
+def _last_part(output: Place, epoch: int) -> int | None:
+    """Return the number of the last shard that an epoch, planned otherwise by a run before, has left in a bucket.
+
+    No lock can keep that run from writing on, should it only have slept: so what it wrote stays, and is not used. Of a
+    folder nothing is left: its lock tells who is alive.
+    """
+    if not isinstance(output, Prefix):
+        return None
+    parts: list[int] = []
+    for path in (output / "images").behind(f"{epoch:08d}-"):
+        if epochs_of(path.name, SHARD_NAME) != (epoch, epoch):
+            break
+        parts.append(int(path.stem.split("-")[1]))
+    return max(parts, default=None)
 
 
 def _run_watched(run: Callable[[P], None], plan: P, watch: Watch) -> None:
@@ -275,12 +302,50 @@ def collect_garbage(dataset: Dataset) -> None:
     Those that a compaction replaced stay until their time is over. The caller holds the lock.
     """
     clear_away(dataset)
+    if isinstance(dataset.path, Prefix):
+        return  # see `collect_old_garbage`
     for path, replaced_by in unlisted(dataset):
         if replaced_by is None:
             path.unlink()
-    for folder in (*TABLES, CROPS, PLANS, MANIFESTS, TEMPORARY, EXPORTS, REPORT):
+    for folder in (*TABLES, CROPS, PLANS, MANIFESTS, TEMPORARY, INDEX, EXPORTS, REPORT):
         for path in (dataset.path / folder).rglob(f"{TEMP_PREFIX}*"):
             path.unlink()
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What was removed: files, their bytes, and uploads that were never completed."""
+
+    files: int = 0
+    bytes: int = 0
+    uploads: int = 0
+
+
+def collect_old_garbage(dataset: Dataset, hold: Hold) -> Garbage:
+    """Remove what runs before have left behind in a bucket, for a day at least; return how much that was.
+
+    These are shards that no manifest lists, reports of shards, and uploads that were never completed. How old they are
+    is told by the store's clock alone. The caller holds the lock.
+    """
+    if hold.lease is None:
+        return Garbage()  # of a folder nothing is left, see `collect_garbage`
+    until = hold.lease.now_ns() - GARBAGE_AGE_S * 1_000_000_000
+    last = dataset.manifests[-1].epoch if dataset.manifests else 0
+    found: list[Place] = [path for path, replaced_by in unlisted(dataset) if replaced_by is None and _is_of(path, last)]
+    found += (dataset.path / TEMPORARY).glob("[0-9]*.json")
+    sizes = []
+    for path in found:
+        state = path.stat()
+        if state.st_mtime_ns < until:
+            sizes.append(state.st_size)
+            path.unlink()
+    return Garbage(len(sizes), sum(sizes), give_up_uploads(str(dataset.path), until))
+
+
+def _is_of(shard: Place, last: int) -> bool:
+    """Tell whether a shard is of an epoch that is committed; one that is not may be needed by the next run."""
+    span = epochs_of(shard.name, SHARD_NAME)
+    return span is not None and span[1] <= last
 
 
 def forget_plan(dataset: Dataset) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.logs import configure, log
 from pipelines.memory import give_back, settle
+from pipelines.records import at_hand
 from schemas.errors import UsageError
 from schemas.vocabulary import label_order
 from transforms.places import place
@@ -46,6 +47,9 @@ def configured(
                 "as this data set was begun" if before else "yunet's weights cannot be had here",
             )
     device = resolve_device(options.device)
+    options.detector, options.classifier, options.landmarks = map(
+        at_hand, (options.detector, options.classifier, options.landmarks)
+    )
     detector = shared_detector(
         options.detector, device, detect_size=options.detect_size, threshold=options.detect_threshold
     )

@@ -56,8 +56,10 @@ class Lease:
             found = self._read()
             if found is None:
                 if objects.create(self.uri, self._told()):
-                    self._etag = self._require_read().etag
-                    break
+                    mine = self._require_read()
+                    if mine.holder == self.name:
+                        self._etag = mine.etag
+                        break
                 continue
             if not (take_over or found.text == _NOBODY or _has_died_here(found.text)):
                 self._wait_for_the_end_of(found)
@@ -73,6 +75,10 @@ class Lease:
         if self.lost or found is None or found.holder != self.name:
             by = found.holder if found else "nobody"
             raise RunError(f"{self.uri} was taken over by another run ({by}): this one stops. What is committed stands")
+
+    def now_ns(self) -> int:
+        """Return the time by the store's own clock, as of the last renewal."""
+        return objects.head(self.uri).mtime_ns
 
     def release(self) -> None:
         """Let the lock go, if it is still held."""

@@ -13,12 +13,12 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from schemas.errors import UsageError
+from transforms.places import place
 from transforms.storage import printable
 
 OPTION = "--recipe"
@@ -69,7 +69,7 @@ def _options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        with Path(path).open("rb") as stream:
+        with place(path).open("rb") as stream:
             data = stream.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
             raise UsageError(f"{OPTION} {printable(path)}: expected a short text, got over {_MOST_BYTES:,} bytes")

@@ -25,6 +25,7 @@ def require_output(output: "Place") -> None:
     """Raise UsageError unless `output` is a data set, or may become one."""
     from pipelines.dataset import is_dataset
     from schemas.layout import MANIFESTS, PLANS, TEMPORARY
+    from transforms.buckets.faults import Away
     from transforms.buckets.names import SCHEMES
     from transforms.buckets.objects import require_bucket
     from transforms.places import Prefix
@@ -43,6 +44,10 @@ def require_output(output: "Place") -> None:
             raise UsageError(
                 f"--output {output}: this folder is not empty and is no data set; name a new folder or a data set"
             )
+    except Away as error:
+        if error.may_pass:
+            raise
+        raise UsageError(f"--output {output} cannot be used: {error}") from None
     except OSError as error:
         raise UsageError(f"--output {output} cannot be used: {error.strerror}") from None
 

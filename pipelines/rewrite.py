@@ -7,10 +7,10 @@ its pictures. A rewritten item keeps its key. The manifest supersedes that key, 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -22,7 +22,7 @@ from pipelines.dataset import Dataset, Manifest, to_arrow
 from pipelines.memory import give_back
 from pipelines.roots import Root
 from schemas.errors import RunError, UsageError
-from schemas.layout import shard_number
+from schemas.layout import part_behind, shard_number
 from schemas.tables import CROPS, TABLES, Tables, schema
 from transforms.places import Place
 from transforms.shards import scan_shards, shard_rows, shard_schema
@@ -51,6 +51,11 @@ class RewritePlan:
     tables: Tables
     told: Mapping[str, Any]
     roots: tuple[Root, ...] = ()
+    first_part: int = 0
+
+    def behind(self, part: int) -> Self:
+        """Return the same plan with other shards than those up to this number."""
+        return replace(self, first_part=part_behind(part))
 
     def to_json(self) -> bytes:
         """Return the plan as the JSON file that makes it durable."""
@@ -58,8 +63,8 @@ class RewritePlan:
         return json.dumps(told, separators=(",", ":")).encode()
 
     def owns(self, part: int) -> bool:
-        """Tell whether the epoch's shard of this number is this plan's: all are."""
-        return True
+        """Tell whether the epoch's shard of this number is this plan's."""
+        return part >= self.first_part
 
     def require_whole(self, outcomes: Mapping[str, int], shards: Mapping[str, list[str]]) -> dict[str, Any]:
         """Raise `RunError` where a row was not written; return what was done, and what the manifests before said."""
@@ -263,4 +268,4 @@ def _write(root: Place, metadata: Mapping[str, Any], plan: RewritePlan) -> None:
     from transforms.write import write_shard  # imports Beam, which takes a second
 
     wanted = (*TABLES, CROPS) if plan.tables.crops.num_rows else TABLES
-    write_shard((shard_number(plan.epoch, 0), plan.tables, []), str(root), wanted, metadata)
+    write_shard((shard_number(plan.epoch, plan.first_part), plan.tables, []), str(root), wanted, metadata)

@@ -22,7 +22,6 @@ from pipelines.lease import LAPSE_S
 from schemas.errors import RunError, UsageError
 from schemas.layout import PLANS, RECIPE, STREAM, STREAM_START, TEMPORARY, epoch_file, epochs_of
 from schemas.reasons import Outcome
-from schemas.records import item_key
 from transforms.kafka.address import Address, is_glob, is_kafka
 from transforms.places import Place as Folder
 from transforms.places import Prefix
@@ -461,43 +460,27 @@ def files_left(dataset: Dataset, plan: InProgress | None, inputs: Sequence[str])
 
     Names, sizes and times decide, as for a planner; nothing is opened. Raises UsageError.
     """
+    import numpy as np
+
+    from pipelines.committed import Committed
+    from pipelines.planning import chunks
     from pipelines.roots import Roots
     from transforms.source import list_inputs
 
-    roots = Roots(dataset)
-    names: list[tuple[int, str, str, int]] = []
-    keys: list[tuple[int, str]] = []
-    for number, file in enumerate(list_inputs(inputs, exclude=str(dataset.path)).files):
-        root, file_name = roots.place(file.root, file.file_name)
-        names.append((number, printable(file_name), printable(file.uri), file.size))
-        places = (root, *roots.former(root))
-        keys += [(number, item_key(one.number, file_name, file.size, str(file.mtime_ns))) for one in places]
-    done, items = _done(dataset)
-    planned = pl.DataFrame({"item_key": [ref["key"] for ref in refs_of(plan)]}, {"item_key": pl.String})
-    known_files = pl.DataFrame(keys, {"number": pl.Int64, "item_key": pl.String}, orient="row").join(
-        pl.concat([done, planned]), on="item_key", how="semi"
-    )
-    columns = {"number": pl.Int64(), "file_name": pl.String(), "uri": pl.String(), "size": pl.Int64()}
-    left = pl.DataFrame(names, columns, orient="row").join(known_files, on="number", how="anti", maintain_order="left")
-    return left.drop("number"), items / done.height if done.height else 1.0
-
-
-def _done(dataset: Dataset) -> tuple[pl.DataFrame, int]:
-    """Return the keys of the files with which a planner is done, and how many items they are.
-
-    A copy of a picture that has gone is not, nor is a video of which frames are still to be planned.
-    """
-    images = dataset.scan("images").select("item_key", "duplicate_of", pl.coalesce("video_id", "image_id").alias("id"))
-    copies = images.filter(pl.col("duplicate_of").is_not_null())
-    orphans = copies.join(images, left_on="duplicate_of", right_on="id", how="anti").select("item_key").collect()
-    every = pl.concat([images.select("item_key"), dataset.scan("failures").select("item_key")]).collect()
-    unfinished: list[str] = []
-    if any(pts is not None for one in dataset.manifests for pts in one.told.get("unfinished", {}).values()):
-        from pipelines.rewrite import unfinished_videos  # loads Beam
-
-        unfinished = list(unfinished_videos(dataset.manifests))
-    again = pl.concat([orphans, pl.DataFrame({"item_key": unfinished}, {"item_key": pl.String})])
-    return every.unique().join(again, on="item_key", how="anti"), every.height
+    committed = Committed(dataset, keep_contents=False)
+    planned = {ref["key"] for ref in refs_of(plan)}
+    left: list[tuple[str, str, int]] = []
+    for chunk in chunks(list_inputs(inputs, exclude=str(dataset.path)).files, Roots(dataset)):
+        at, done = committed.look(*chunk.hashes)
+        done[done] = committed.is_settled(at[done], retry_failed=False)
+        if planned:
+            done |= np.fromiter((key in planned for key in chunk.keys), np.bool_, len(done))
+        for number in np.flatnonzero(np.bincount(chunk.owners, weights=done) == 0):
+            file = chunk.files[number]
+            left.append((printable(chunk.file_names[number]), printable(file.uri), file.size))
+    rows = (dataset.scan(table).select(pl.len()).collect().item() for table in ("images", "failures"))
+    columns = {"file_name": pl.String(), "uri": pl.String(), "size": pl.Int64()}
+    return pl.DataFrame(left, columns, orient="row"), sum(rows) / len(committed.records) if committed.records else 1.0
 
 
 def files_of(dataset: Dataset, plan: InProgress | None, inputs: Sequence[str], named: bool) -> tuple[Files | None, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pipelines.planning import Plan
 from pipelines.roots import Root
@@ -18,7 +18,7 @@ from transforms.sampling import ALL
 from transforms.storage import holding, sha256_of
 from transforms.video_index import clips, index_of, video_kind
 
-_PARTS = 100
+PARTS = 100
 """Shards of one cut of an epoch at most: five million frames."""
 
 Told = dict[str, dict[str, int]]
@@ -126,17 +126,14 @@ class StreamPlan(Plan):
     held: Mapping[str, bytes]
     records: int
 
-    @property
-    def first_part(self) -> int:
-        """The number of the epoch's first shard.
-
-        What an epoch was planned as before has shards of other names: a run that hangs may still write them.
-        """
-        return self.ranges.cut * _PARTS
+    def behind(self, part: int) -> Self:
+        """Return the same plan with other shards than those up to this number."""
+        cut = part // PARTS + 1
+        return replace(self, ranges=replace(self.ranges, cut=cut), first_part=cut * PARTS)
 
     def owns(self, part: int) -> bool:
         """Tell whether the epoch's shard of this number is this plan's."""
-        return self.first_part <= part < self.first_part + _PARTS
+        return self.first_part <= part < self.first_part + PARTS
 
     def to_json(self) -> bytes:
         """Return the plan as the JSON file that makes it durable."""
@@ -170,7 +167,9 @@ def plan_of(
     contents = dict(map(held, records))
     with holding(contents):  # a video is looked into to plan its frames
         items = tuple(_items(records, configuration, root, ranges, allowed))
-    return StreamPlan(epoch, configuration, fresh, items, (), ranges, contents, len(records))
+    # What an epoch was planned as before has shards of other names: a run that hangs may still write them.
+    first_part = ranges.cut * PARTS
+    return StreamPlan(epoch, configuration, fresh, items, (), ranges, contents, len(records), first_part=first_part)
 
 
 def _items(

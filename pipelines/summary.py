@@ -89,6 +89,16 @@ def write_summary(dataset: Dataset, told: dict[str, Any]) -> None:
     write_atomic(str(dataset.path / "report" / "summary.json"), json.dumps(told, indent=2, ensure_ascii=False).encode())
 
 
+def write_missing(dataset: Dataset, missing: pl.DataFrame | None) -> None:
+    """Write report/missing.jsonl: committed files that are no longer there; null leaves what was told before."""
+    if missing is None:
+        return
+    names = dataset.roots
+    rows = ({**row, "root": names.get(row["root"])} for row in missing.iter_rows(named=True))
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_atomic(str(dataset.path / "report" / "missing.jsonl"), text.encode())
+
+
 def last_lines(told: dict[str, Any], output: Place) -> list[str]:
     """Return what a run says at its end: the result's place, what this run added, and the data set's counts."""
     run, outcomes = told["this_run"], told["outcomes"]
@@ -104,6 +114,8 @@ def last_lines(told: dict[str, Any], output: Place) -> list[str]:
         lines.append("rules: " + ", ".join(f"{rule} {count}" for rule, count in told["rules"].items()))
     if told["errors"]:
         lines.append("failures: " + ", ".join(f"{error} {count}" for error, count in told["errors"].items()))
+    if told.get("missing"):
+        lines.append(f"missing: {told['missing']:,} labelled files are no longer there (report/missing.jsonl)")
     added = ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in run["outcomes"].items())
     lines.append(f"this run: {run['items']} items ({added})")
     lines.append(

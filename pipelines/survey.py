@@ -20,16 +20,18 @@ from pathlib import Path
 import apache_beam as beam
 import polars as pl
 
-from pipelines.roots import Roots
+from pipelines.roots import Roots, relative_to
 from schemas.errors import UsageError
 from schemas.raw import Facts, Source
+from transforms.buckets.names import folder_of, is_remote
 from transforms.look import LOOKED, Limits, Look, Sight, Sights
+from transforms.places import place, sizes
 from transforms.readers.forms import read
 from transforms.readers.rows import Options
 from transforms.roster import FILES, LABELS, PICTURES, STAGED, identities, roster
-from transforms.source import Listing
+from transforms.source import Listing, real_name
 from transforms.staging import Staging, part_of, staged, staged_path
-from transforms.storage import printable
+from transforms.storage import printable, state_of
 
 PART_BYTES: dict[str, int] = dict.fromkeys(("csv", "yolo", "parquet"), 5 * 2**18)
 """Bytes of label files a part, where a label has few: about 40,000 labels, 250 MB while two parts are cleaned."""
@@ -44,6 +46,7 @@ MOST_PARTS = 1_000
 """Files that are open at once while rows are parted."""
 
 _LOOK_TOGETHER = 64
+_ASKED_BY_NAME = 20  # files of one folder of a bucket: to ask for more, its listing is sooner read
 
 ENROLLED: dict[str, pl.DataType] = {
     **PICTURES,
@@ -77,13 +80,13 @@ _LABELS: dict[str, pl.DataType] = {
 
 @dataclass
 class Survey:
-    """The staged inputs of the data set `home`.
+    """The staged inputs of the data set whose real name is `home`.
 
     `named` are the inputs as a person named them, `facts` what each source declares, `broken` the numbers of sources
     that could not be read; `items` counts the pictures, once they are settled.
     """
 
-    home: Path
+    home: str
     folder: Path
     parts: int
     sources: list[Source]
@@ -108,10 +111,10 @@ class Survey:
                 staging.put(part, rows)
 
 
-def mark_of(source: Source, home: Path) -> str:
+def mark_of(source: Source, home: str) -> str:
     """Return what recognises a source however it is named: where it is, seen from the data set."""
-    place = os.path.relpath(os.path.realpath(source.files[0] if len(source.files) == 1 else source.where), home)
-    return hashlib.sha256(f"{source.form}\n{place}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    seen = relative_to(real_name(source.files[0] if len(source.files) == 1 else source.where), home)
+    return hashlib.sha256(f"{source.form}\n{seen}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def parts_of(sources: Sequence[Source], pictures: int) -> int:
@@ -122,7 +125,21 @@ def parts_of(sources: Sequence[Source], pictures: int) -> int:
 
 def _size(source: Source) -> int:
     """Return how many bytes of labels a source has; pictures in folders named by label have none."""
-    return 0 if source.form == "folders" else sum(Path(file).stat().st_size for file in source.files)
+    if source.form == "folders":
+        return 0
+    if not is_remote(source.where):
+        return sum(Path(file).stat().st_size for file in source.files)
+    wanted: dict[str, list[str]] = {}
+    for file in source.files:
+        wanted.setdefault(folder_of(file), []).append(file)
+    total = 0
+    for folder, files in wanted.items():
+        if len(files) < _ASKED_BY_NAME:
+            total += sum(state.size for state in map(state_of, files) if state)
+        else:
+            known = sizes(place(folder))
+            total += sum(known.get(file.rpartition("/")[2], 0) for file in files)
+    return total
 
 
 def take_in(survey: Survey, options: Options, stopped: Callable[[], bool]) -> None:
@@ -256,14 +273,14 @@ def _failed(survey: Survey, root: int) -> pl.DataFrame:
         paths = dict(zip(source.names, source.files, strict=True))
         for name, error, message in facts.failures:
             file = paths.get(name, source.files[0])
-            state = Path(file).stat() if Path(file).exists() else None
+            state = state_of(file)
             rows.append(
                 {
                     "name": printable(file.replace(os.sep, "/")),
                     "root": root,
                     "uri": file,
-                    "size_bytes": state.st_size if state else None,
-                    "mtime_ns": state.st_mtime_ns if state else None,
+                    "size_bytes": state.size if state else None,
+                    "mtime_ns": state.mtime_ns if state else None,
                     "error": error,
                     "message": message,
                 }

@@ -16,6 +16,12 @@ STREAM = "stream"
 STREAM_START = f"{PLANS}/stream-start.json"
 """Where a data set keeps the offsets at which it begins: `latest` must mean the same after a kill."""
 
+INDEX = "_index"
+"""The folder of what is learnt from the shards and kept to be learnt no more: it may be deleted when nothing runs."""
+
+NAMES, CONTENTS = f"{INDEX}/names.arrow", f"{INDEX}/contents.parquet"
+"""Which files are committed, and which pictures have which content."""
+
 SHARD_NAME = re.compile(r"(?P<first>\d{8})-(?:(?P<last>\d{8})-)?\d{4,}\.parquet")
 """What a shard's file is called: its epoch, or the first and the last of those that it was folded from; its number."""
 
@@ -24,6 +30,17 @@ _EPOCHS_NAME = re.compile(r"(?P<first>\d+)(?:-(?P<last>\d+))?\.json")
 
 MOST_SHARDS = 10_000
 """Shards of one epoch at most."""
+
+_ANEW = 1_000
+
+
+def part_behind(part: int) -> int:
+    """Return the first number for the shards of an epoch that is planned anew after one that wrote this one.
+
+    >>> part_behind(3)
+    1000
+    """
+    return (part // _ANEW + 1) * _ANEW
 
 
 def shard_number(epoch: int, part: int) -> int:

@@ -42,7 +42,7 @@ class ImageRef:
     root, name, size and time. `root` is the number of the input root in the data set. `uri` is as the user named it;
     `file_name` is relative to the root, with forward slashes. `mtime_ns` is null where the source keeps no time.
     `attempts` counts the committed epochs that ended with this item failed. `sent` is null for a file; a message is
-    called topic/partition/offset, and its time is that of the picture. `etag` is what an object store calls the content.
+    called topic/partition/offset, and its time is that of the picture. `etag` is the object store's name for it.
     """
 
     number: int

@@ -22,7 +22,6 @@ from deploy.buckets import server
 from tests.buckets import S3, Azure, Gcs
 from tests.fault_proxy import FaultProxy
 
-
 COMMAND = [sys.executable, str(Path(__file__).parents[1] / "deploy" / "buckets" / "server.py")]
 NO_RETRIES: Any = {"max_retries": 0}
 BODY = bytes(range(256)) * 400

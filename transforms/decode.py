@@ -12,7 +12,7 @@ import cv2
 from apache_beam.pvalue import PCollection, TaggedOutput
 
 from schemas.errors import ItemError
-from schemas.records import Clip, Failure, ImageRef, PlannedItem, Standing, image_id
+from schemas.records import Clip, Failure, ImageRef, PlannedItem, Standing, image_id, version
 from transforms.ahead import ahead
 from transforms.batch import Aligned, Decoded, DecodedBatch, PlannedBatch
 from transforms.budget import ByteBudget
@@ -21,7 +21,7 @@ from transforms.fetching import Fetching
 from transforms.fingerprint import fingerprint
 from transforms.pictures import Header, decode, decoded_bytes, probe
 from transforms.stopping import stop_requested, tick
-from transforms.storage import opened, read_bytes
+from transforms.storage import opened, read_bytes, state_of
 from transforms.video import Frame, read_clip
 
 
@@ -232,9 +232,11 @@ class _DecodeBatches(beam.DoFn):
 
 
 def _require_unchanged(ref: ImageRef) -> None:
-    with opened(ref.uri) as file:
-        status = os.fstat(file.fileno())
-    if (status.st_size, status.st_mtime_ns) != (ref.size, ref.mtime_ns):
+    state = state_of(ref.uri)
+    if state is None:
+        with opened(ref.uri):  # tells why
+            raise FileChanged
+    if (state.size, version(state.mtime_ns, state.etag)) != (ref.size, ref.version):
         raise FileChanged
 
 

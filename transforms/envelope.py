@@ -25,6 +25,7 @@ from schemas.messages import (
     TIMESTAMP_MS,
     VERSION_HEADER,
 )
+from transforms.buckets.names import is_remote
 from transforms.kinds import VIDEOS, sniff
 from transforms.storage import printable
 
@@ -80,7 +81,9 @@ def of_frame(jpeg: bytes, *, timestamp_ms: int, source_id: str, frame_index: int
 
 def of_reference(reference: Reference) -> Envelope:
     """Return the message that names a file; raise ItemError "unsupported" for a name that JSON cannot hold."""
-    path = os.path.abspath(reference.path)  # noqa: PTH100  a link stays the name that was given
+    path = reference.path
+    if not is_remote(path):
+        path = os.path.abspath(path)  # noqa: PTH100  a link stays the name that was given
     told = {
         "uri": path,
         "range": None if reference.range is None else dict(zip(("offset", "length"), reference.range, strict=True)),

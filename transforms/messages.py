@@ -18,6 +18,7 @@ from schemas.errors import ItemError, UsageError
 from schemas.messages import CONTENT_TYPE, CONTRACT_VERSION, FRAME_INDEX, SOURCE_ID, TIMESTAMP_MS, VERSION_HEADER
 from schemas.reasons import Rule
 from schemas.records import Repair, Sent
+from transforms.buckets.names import SCHEMES, is_remote, real, split, why_not_a_key
 from transforms.storage import HELD, printable
 
 EARLIEST_MS = 631_152_000_000
@@ -81,8 +82,14 @@ class AllowedRoots:
         prefixes: list[str] = []
         for name in named:
             path = _local(name)
-            if path is None:
-                prefixes.append(name.rstrip("/") + "/")
+            if path is None and is_remote(name):
+                _, key = split(name)
+                if why := why_not_a_key(key):
+                    raise UsageError(f"--allow-uri {printable(name)}: expected a folder of a bucket, but {why}")
+                prefixes.append(real(name) + "/")
+            elif path is None:
+                kinds = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+                raise UsageError(f"--allow-uri {printable(name)}: expected a folder, or a uri of {kinds}")
             elif not os.path.isdir(path):
                 raise UsageError(f"--allow-uri {printable(name)}: expected a folder that is there, or a bucket's uri")
             else:
@@ -93,8 +100,8 @@ class AllowedRoots:
         """Return what opens `uri`; raise ItemError "not_allowed" where it lies in none of the roots."""
         path = _local(uri)
         if path is None:
-            parts = urlsplit(uri).path.split("/")
-            if ".." not in parts and "." not in parts and uri.startswith(self.prefixes):
+            # Keys stand as they are: "%2e%2e" and "?" are letters of a name.
+            if uri.startswith(self.prefixes) and is_remote(uri) and not why_not_a_key(split(uri)[1]):
                 return uri
         elif os.path.isabs(path) and "\0" not in path:
             real = os.path.realpath(path)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from schemas.layout import TEMPORARY
 from transforms.buckets import objects
-from transforms.buckets.names import folder_of, is_remote, join, real
+from transforms.buckets.names import folder_of, is_remote, join, real, split
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class Prefix:
 
     def is_file(self) -> bool:
         """Tell whether there is an object of this name."""
+        if not split(self.uri)[1].strip("/"):
+            return False  # a whole bucket
         try:
             objects.head(self.uri)
         except FileNotFoundError:
@@ -94,9 +96,7 @@ class Prefix:
         """Yield what lies directly below, in the order of the names."""
         entries, folders = objects.level(self.uri)
         names = [each.key for each in entries] + [each.rstrip("/") for each in folders]
-        bucket = real(self.uri).split("/", 3)
-        root = "/".join(bucket[:3])
-        yield from (Prefix(join(root, name)) for name in sorted(names))
+        yield from (Prefix(objects.uri_of(self.uri, name)) for name in sorted(names))
 
     def glob(self, pattern: str) -> Iterator["Prefix"]:
         """Yield what lies directly below and is named so."""
@@ -104,9 +104,13 @@ class Prefix:
 
     def rglob(self, pattern: str) -> Iterator["Prefix"]:
         """Yield the objects anywhere below whose last part is named so."""
-        root = "/".join(real(self.uri).split("/", 3)[:3])
-        found = (Prefix(join(root, entry.key)) for page in objects.walk(self.uri) for entry in page)
+        found = (Prefix(objects.uri_of(self.uri, entry.key)) for page in objects.walk(self.uri) for entry in page)
         return (each for each in found if fnmatch.fnmatchcase(each.name, pattern))
+
+    def behind(self, name: str) -> Iterator["Prefix"]:
+        """Yield the objects below whose names come behind this one, in order."""
+        after = split(str(self / name))[1]
+        return (Prefix(objects.uri_of(self.uri, entry.key)) for page in objects.walk(self.uri, after) for entry in page)
 
     def read_bytes(self) -> bytes:
         """Return the object's bytes."""

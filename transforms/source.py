@@ -1,27 +1,34 @@
 """From what the user named to the files it stands for: folders, globs, single files and lists of them.
 
+Uris of buckets (`s3://raw/2026/`) are taken as the names of folders and files are.
+
 The order is stable: inputs as given, and inside one input the code points of `file_name`, whatever the operating
 system or locale says. Nothing is opened here; a file that cannot be read is listed all the same and fails where it is
 read, so that it is counted.
 """
 
 # Names are kept exactly as the user wrote them, and a million pathlib objects are slow.
-# ruff: noqa: PTH100, PTH109, PTH112, PTH113, PTH116, PTH117, PTH118, PTH119, PTH120, PTH122, PTH123
+# ruff: noqa: PTH100, PTH109, PTH112, PTH113, PTH117, PTH118, PTH119, PTH120, PTH122, PTH123
 
 import fnmatch
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
+from typing import Protocol, Self, TypeVar
 
-from schemas.errors import UsageError
+from schemas.errors import ItemError, UsageError
 from schemas.records import version
-from transforms.storage import printable
+from transforms.buckets.faults import Away
+from transforms.buckets.listing import is_odd, objects_below, require_listing
+from transforms.buckets.names import SCHEMES, folder_of, is_remote, join, real, split
+from transforms.storage import State, opened, printable, state_of
 
 UNREADABLE = -1
 """The `size` of an input that is there in name only: a broken link, a pipe, a closed folder, a wrong line of a list."""
@@ -35,6 +42,7 @@ _TEXT = frozenset(
 )
 _LITTER = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"})  # hidden files of other systems
 _MAGIC = re.compile(r"[*?[]")
+_ASKED_AT_ONCE = 32  # objects that a list names
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
@@ -64,13 +72,16 @@ class InputFile:
 
 @dataclass
 class Listing:
-    """What the inputs hold. `files` can be read once; `roots` and `skipped` are complete when it is exhausted.
+    """What the inputs hold. `files` can be read once; all else is complete when it is exhausted.
 
-    `skipped` counts the hidden files, hidden folders (each as one) and plain texts of folders and globs.
+    `whole` are the roots that were walked to their end: what is not listed below them is not there, or is skipped, or
+    lies below another root or in a folder that could not be opened (itself listed, with size UNREADABLE). `skipped`
+    counts the hidden files, hidden folders (each as one) and plain texts of folders and globs.
     """
 
     files: Iterator[InputFile]
     roots: list[str] = field(default_factory=list)
+    whole: list[str] = field(default_factory=list)
     skipped: int = 0
 
 
@@ -78,20 +89,37 @@ def list_inputs(inputs: Sequence[str], exclude: str | None) -> Listing:
     """Return the files that `inputs` stand for, each file once.
 
     An input is a folder (taken whole), a file, a glob (`**` goes through folders; a folder that it matches is taken
-    whole; hidden names only where the pattern writes the dot), or `@list.txt` with one such input a line. Links are
-    followed; a folder reached twice is listed under its first name. In folders and globs, hidden names and plain texts
-    are skipped; what is named directly never is. `exclude` is the output folder, which is never read.
+    whole; hidden names only where the pattern writes the dot), or `@list.txt` with one such input a line; each of them
+    may be in a bucket. Links are followed; a folder reached twice is listed under its first name. In folders and globs,
+    hidden names, plain texts and the empty objects that stand for folders of a bucket are skipped; what is named
+    directly never is. `exclude` is the output folder, which is never read.
 
     Raises UsageError at once for an input that is missing, matches nothing, lies in the output folder or on a kind of
-    storage that this version cannot read. A wrong line of a list is a file with size UNREADABLE.
+    storage that this version cannot read; `Away` for a store that does not answer, also while `files` is read. A wrong
+    line of a list is a file with size UNREADABLE.
     """
     if not inputs:
         raise UsageError("No input found: name a folder, a file, a glob or @list.txt with --input.")
     listing = Listing(iter(()))
-    lister = _Lister(listing, os.path.realpath(exclude) if exclude is not None else None)
+    lister = _Lister(listing, real_name(exclude) if exclude is not None else None)
     parts = [lister.open_list(name[1:]) if name.startswith("@") else lister.open_input(name) for name in inputs]
     listing.files = chain.from_iterable(parts)
     return listing
+
+
+def real_name(name: str) -> str:
+    """Return the one name of a file or folder, however it is reached; of one in a bucket its uri."""
+    return real(name) if is_remote(name) else os.path.realpath(name)
+
+
+def is_folder(name: str) -> bool:
+    """Say whether there is such a folder; in a bucket: whether it may be listed and holds objects. Raises `Away`."""
+    if not is_remote(name):
+        return os.path.isdir(name)
+    try:
+        return next(objects_below(real(name)), None) is not None
+    except OSError:
+        return False
 
 
 def is_skipped(name: str) -> bool:
@@ -105,7 +133,29 @@ def is_text(name: str) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _LITTER
+    # The parts "." and ".." of a key hide nothing.
+    return (name.startswith(".") and name not in (".", "..")) or name.lower() in _LITTER
+
+
+_States = frozenset[int] | None
+"""Where a glob stands on the way into a folder: numbers of its segments; None: the folder is taken whole."""
+
+_NOWHERE: frozenset[int] = frozenset()
+
+
+class _Place(Protocol):
+    """A folder on the way: its real name, and where a glob stands in it."""
+
+    @property
+    def real(self) -> str: ...
+
+    @property
+    def states(self) -> _States: ...
+
+    def child(self, name: str, states: _States) -> Self: ...
+
+
+_AnyPlace = TypeVar("_AnyPlace", bound=_Place)
 
 
 class _Lister:
@@ -119,20 +169,19 @@ class _Lister:
         self._listing = listing
         self._exclude = exclude  # real path
         self._root_numbers: dict[str, int] = {}
-        self._whole: set[str] = set()  # real paths of the folders that were taken whole
+        self._whole: set[str] = set()  # real paths of the folders that were taken whole; in buckets the outermost
         self._single: set[bytes] = set()  # digests of the files listed by name or by glob, about 100 bytes each
-        self._real_folder = lru_cache(maxsize=4096)(os.path.realpath)
+        self._real_folder = lru_cache(maxsize=4096)(real_name)
+        self._states: dict[str, State | None] = {}  # of the objects that the next lines of a list name
 
     def open_input(self, name: str) -> Iterator[InputFile]:
         """Return the files of one input from the command line; check at once that there is something to find."""
         _refuse_scheme(name)
+        if is_remote(name):
+            return self._open_remote(name)
         if not name or "\0" in name:
             raise UsageError(f"No input found: {printable(name)!r} names no file or folder.")
-        if self._is_output(os.path.realpath(name)):
-            raise UsageError(
-                f"The input {printable(name)} lies in the output folder, which is never read as input. "
-                "Choose another --output."
-            )
+        self._refuse_output(name)
         if os.path.isdir(name):
             _check_folder(name)
             return self._folder(name)
@@ -140,48 +189,98 @@ class _Lister:
             return self._named_file(name, os.path.dirname(name) or ".", os.path.basename(name))
         if not _MAGIC.search(name):
             raise UsageError(f"No input found: {printable(name)} is not there (looked in {printable(os.getcwd())}).")
+        return self._open_glob(name, os.path.abspath(_split_glob(name)[0]))
+
+    def _open_glob(self, name: str, where: str) -> Iterator[InputFile]:
         # Looked for with a state of its own: the glob's turn comes after the inputs before it.
         trial = Listing(iter(()))
         if next(_Lister(trial, self._exclude)._glob(name), None) is None and trial.skipped == 0:
-            where = os.path.abspath(_split_glob(name)[0])
             raise UsageError(f"No input found: nothing matches {printable(name)} (looked in {printable(where)}).")
         return self._glob(name)
 
+    def _open_remote(self, name: str) -> Iterator[InputFile]:
+        bucket, key = split(name)
+        self._refuse_output(name)
+        refused = ""
+        try:
+            require_listing(real(name) if not _MAGIC.search(key) else str(bucket))
+            if next(objects_below(real(name)), None) is not None:
+                return self._folder(name)
+        except OSError as error:  # to read an object by its name takes another right
+            refused = f": {error.strerror}"
+        if key and not key.endswith("/") and state_of(name):
+            return self._named_file(name, folder_of(name), name.rpartition("/")[2])
+        if not refused and _MAGIC.search(key):
+            return self._open_glob(name, _split_glob(name)[0])
+        raise UsageError(f"No input found: {printable(name)}{refused or ': nothing lies there'}.")
+
+    def _refuse_output(self, name: str) -> None:
+        if self._is_output(real_name(name)):
+            raise UsageError(
+                f"The input {printable(name)} lies in the output folder, which is never read as input. "
+                "Choose another --output."
+            )
+
     def open_list(self, name: str) -> Iterator[InputFile]:
         """Return the files of one `@list`; check at once that the list can be read and what its lines ask for."""
+        buckets: set[str] = set()
         try:
             # A list is read twice to stay out of memory; a pipe (`@/dev/stdin`) gives its lines only once.
-            lines: Iterable[str] = _Lines(name) if os.path.isfile(name) else list(_Lines(name))
+            again = is_remote(name) or os.path.isfile(name)
+            lines: Iterable[str] = _Lines(name) if again else list(_Lines(name))
             empty = True
             for line in lines:
                 if "\0" in line:
                     raise UsageError(f"The list {printable(name)} is not a text with one input a line.")
                 _refuse_scheme(line)
+                if is_remote(line.strip()):
+                    buckets.add(str(split(line.strip())[0]))
                 empty = False
-        except OSError as error:
-            raise UsageError(f"No input found: the list {printable(name)} cannot be read: {error.strerror}.") from error
+        except (ItemError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"No input found: the list {printable(name)} cannot be read: {reason}.") from error
+        except Away as error:
+            if error.may_pass:
+                raise
+            raise UsageError(f"No input found: the list {printable(name)} cannot be read: {error}.") from None
         if empty:
             raise UsageError(f"No input found: the list {printable(name)} has no lines.")
-        home = os.path.dirname(name) or "."
-        return chain.from_iterable(self._line(line, home) for line in lines)
+        for bucket in sorted(buckets):
+            _check_bucket(bucket)
+        return self._lines(lines, folder_of(name) if is_remote(name) else os.path.dirname(name) or ".")
+
+    def _lines(self, lines: Iterable[str], home: str) -> Iterator[InputFile]:
+        """Yield the files of a list; the objects that it names are asked for beforehand, some at once."""
+        rest = iter(lines)
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            while some := list(islice(rest, 8 * _ASKED_AT_ONCE)):
+                first = (_beside(_bases(line, home)[0], line) for line in some)
+                uris = [uri for uri in first if is_remote(uri)]
+                self._states = dict(zip(uris, pool.map(state_of, uris), strict=True))
+                for line in some:
+                    yield from self._line(line, home)
 
     def _line(self, line: str, home: str) -> Iterator[InputFile]:
         """Return the files of one line: beside the command first, then beside the list; as written, then trimmed."""
         tried = [(base, text) for text in dict.fromkeys((line, line.strip())) for base in _bases(text, home)]
         for base, text in tried:
             path = _beside(base, text)
-            if not os.path.lexists(path):
+            has_object = is_remote(path) and self._state(path) is not None
+            is_whole = not has_object and is_folder(path)
+            if not has_object and not is_whole and (is_remote(path) or not os.path.lexists(path)):
                 continue
-            if self._is_output(os.path.realpath(path)):
+            if self._is_output(real_name(path)):
                 self._listing.skipped += 1
                 return iter(())
-            return self._folder(path) if os.path.isdir(path) else self._listed_file(base, text)
+            return self._folder(path) if is_whole else self._listed_file(base, text)
         for base, text in tried:
             if _MAGIC.search(text) and (first := next(files := self._glob(_beside(base, text)), None)):
                 return chain((first,), files)
         return self._listed_file(*tried[0])
 
     def _listed_file(self, base: str, text: str) -> Iterator[InputFile]:
+        if is_remote(text):
+            return self._named_file(text, folder_of(text), text.rpartition("/")[2] or text)
         if os.path.isabs(text):
             return self._named_file(text, os.path.dirname(text), os.path.basename(text) or text)
         if ".." in Path(text).parts:
@@ -196,11 +295,14 @@ class _Lister:
             yield self._file(self._root(root), uri, file_name)
 
     def _folder(self, name: str) -> Iterator[InputFile]:
-        yield from self._walk(self._root(name), name, None)
+        number = self._root(name)
+        yield from self._walk(number, name, None)
+        if (root := self._listing.roots[number]) not in self._listing.whole:
+            self._listing.whole.append(root)
 
     def _glob(self, name: str) -> Iterator[InputFile]:
         root, segments = _split_glob(name)
-        if os.path.isdir(root):
+        if is_remote(root) or os.path.isdir(root):
             yield from self._walk(self._root(root), root, _Pattern(segments))
 
     def _walk(self, number: int, top: str, pattern: "_Pattern | None") -> Iterator[InputFile]:
@@ -209,6 +311,9 @@ class _Lister:
         A stack instead of recursion: folders may be nested deeper than Python's frames. In memory are the names of one
         folder for each level.
         """
+        if is_remote(top):
+            yield from self._walk_bucket(number, top, pattern)
+            return
         entered: set[tuple[str, _States]] = set()
         stack: list[_Level] = []
         first = _Level(top, "", os.path.realpath(top), pattern.start if pattern else None)
@@ -231,21 +336,75 @@ class _Lister:
             elif self._wants(level, name, pattern):
                 yield self._file(number, level.uri_of(name), level.prefix + name)
 
+    def _walk_bucket(self, number: int, top: str, pattern: "_Pattern | None") -> Iterator[InputFile]:
+        """Yield as `_walk` does. A store tells all names below the folder in order, page by page."""
+        first = _Prefix(real(top), pattern.start if pattern else None)
+        if first.states is None and not self._take_whole(first.real):
+            return
+        trail: list[tuple[str, _Prefix | None]] = []  # the folders of the last name, None where it is not wanted
+        begins = len(split(join(first.real, "."))[1]) - 1
+        try:
+            for entry in objects_below(first.real):
+                file_name = entry.key[begins:]
+                *folders, name = file_name.split("/")
+                same = _common(folders, trail)
+                del trail[same:]
+                for folder in folders[same:]:
+                    above = trail[-1][1] if trail else first
+                    trail.append((folder, self._prefix(above, folder, pattern) if above else None))
+                level = trail[-1][1] if trail else first
+                if level is None or not self._wants(level, name, pattern):
+                    continue
+                root, uri = self._listing.roots[number], join(top, file_name)
+                if is_odd(entry):
+                    yield InputFile(number, root, uri, file_name, UNREADABLE, None)
+                else:
+                    yield InputFile(number, root, uri, file_name, entry.size, entry.mtime_ns, entry.etag)
+        except OSError as error:
+            raise Away(f"cannot list {printable(top)}: {error.strerror}") from None
+
+    def _prefix(self, above: "_Prefix", name: str, pattern: "_Pattern | None") -> "_Prefix | None":
+        """Return the folder `name` of a bucket, or None where it is hidden, not matched, done, or the output."""
+        child = self._entered(above, name, pattern)
+        if child is None or child.states is not None:
+            return child
+        is_new = child.real not in self._whole if above.states is None else self._take_whole(child.real)
+        return child if is_new else None
+
+    def _take_whole(self, uri: str) -> bool:
+        """Remember that all below this folder of a bucket is listed, if that is new."""
+        if self._is_whole(uri):
+            return False
+        self._whole.add(uri)
+        return True
+
+    def _is_whole(self, folder: str) -> bool:
+        """Say whether all of this folder, by its real name, was listed before."""
+        while folder not in self._whole:
+            above = folder_of(folder) if self._whole and is_remote(folder) else folder
+            if above == folder or _is_hidden(folder.rpartition("/")[2]):
+                return False
+            folder = above
+        return True
+
     def _child(
         self, level: "_Level", name: str, pattern: "_Pattern | None", entered: set[tuple[str, "_States"]]
     ) -> "_Level | None":
         """Return the folder `name` to be walked, or None where it is hidden, not matched, done, or the output."""
+        child = self._entered(level, name, pattern)
+        return child if child is not None and self._may_enter(child, entered) else None
+
+    def _entered(self, level: _AnyPlace, name: str, pattern: "_Pattern | None") -> _AnyPlace | None:
+        """Return the folder `name`, or None where it is hidden, not matched, or the output."""
         states = self._step(level, name, pattern, _is_hidden(name))
         if states == _NOWHERE:
             return None
         if pattern is not None and pattern.ends(states):
             states = None  # matched by the whole pattern, so taken whole
         child = level.child(name, states)
-        if self._is_output(child.real) or not self._may_enter(child, entered):
-            return None
-        return child
+        return None if self._is_output(child.real) else child
 
-    def _wants(self, level: "_Level", name: str, pattern: "_Pattern | None") -> bool:
+    def _wants(self, level: _Place, name: str, pattern: "_Pattern | None") -> bool:
         """Say whether the file `name` is listed here and now; count it if it is skipped."""
         states = self._step(level, name, pattern, _is_hidden(name))
         if states == _NOWHERE or (states is not None and pattern is not None and not pattern.ends(states)):
@@ -257,7 +416,7 @@ class _Lister:
             return not self._single or _digest(level.real, name) not in self._single
         return self._is_new(level.real, name)
 
-    def _step(self, level: "_Level", name: str, pattern: "_Pattern | None", hidden: bool) -> "_States":
+    def _step(self, level: _Place, name: str, pattern: "_Pattern | None", hidden: bool) -> "_States":
         """Return the states behind `name`; count it as skipped if only its being hidden keeps it out."""
         if pattern is None or level.states is None:
             self._listing.skipped += hidden
@@ -282,7 +441,7 @@ class _Lister:
 
     def _is_new(self, real_folder: str, name: str) -> bool:
         """Say whether a file that was named or matched is listed for the first time, and remember it."""
-        if real_folder in self._whole and not is_skipped(name):
+        if self._is_whole(real_folder) and not is_skipped(name):
             return False
         digest = _digest(real_folder, name)
         if digest in self._single:
@@ -291,30 +450,23 @@ class _Lister:
         return True
 
     def _is_output(self, real: str) -> bool:
-        return self._exclude is not None and (real == self._exclude or real.startswith(self._exclude + os.sep))
+        return self._exclude is not None and (real == self._exclude or real.startswith(self._exclude + "/"))
 
     def _root(self, name: str) -> int:
-        place = os.path.abspath(name)
+        place = real(name) if is_remote(name) else os.path.abspath(name)
         if place not in self._root_numbers:
             self._root_numbers[place] = len(self._listing.roots)
             self._listing.roots.append(name)
         return self._root_numbers[place]
 
     def _file(self, number: int, uri: str, file_name: str) -> InputFile:
-        root = self._listing.roots[number]
-        try:
-            status = os.stat(uri)
-        except (OSError, ValueError):  # a broken link, no permission, a name with a NUL
+        root, state = self._listing.roots[number], self._state(uri)
+        if state is None:  # a broken link, no permission, a pipe, a name with a NUL
             return InputFile(number, root, uri, file_name, UNREADABLE, None)
-        if not stat.S_ISREG(status.st_mode):
-            return InputFile(number, root, uri, file_name, UNREADABLE, None)
-        return InputFile(number, root, uri, file_name, status.st_size, status.st_mtime_ns)
+        return InputFile(number, root, uri, file_name, state.size, state.mtime_ns, state.etag)
 
-
-_States = frozenset[int] | None
-"""Where a glob stands on the way into a folder: numbers of its segments; None: the folder is taken whole."""
-
-_NOWHERE: frozenset[int] = frozenset()
+    def _state(self, uri: str) -> State | None:
+        return self._states[uri] if uri in self._states else state_of(uri)
 
 
 class _Level:
@@ -356,6 +508,17 @@ class _Level:
         folder = self.uri_of(name)
         real = os.path.realpath(folder) if name in self._links else os.path.join(self.real, name)
         return _Level(folder, f"{self.prefix}{name}/", real, states)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prefix:
+    """One folder of a bucket on the way to the current object."""
+
+    real: str
+    states: _States
+
+    def child(self, name: str, states: _States) -> "_Prefix":
+        return _Prefix(join(self.real, name), states)
 
 
 class _Pattern:
@@ -402,7 +565,7 @@ class _Lines:
         self._name = name
 
     def __iter__(self) -> Iterator[str]:
-        with open(self._name, "rb") as file:
+        with opened(self._name) if is_remote(self._name) else open(self._name, "rb") as file:
             for number, raw in enumerate(file):
                 line = (raw.removeprefix(b"\xef\xbb\xbf") if number == 0 else raw).rstrip(b"\r\n")
                 if line.strip():
@@ -428,10 +591,16 @@ def _split_glob(name: str) -> tuple[str, list[str]]:
     return root, [segment for segment in segments[first:] if segment not in ("", ".")]
 
 
+def _common(folders: Sequence[str], trail: Sequence[tuple[str, object]]) -> int:
+    """Return how many folders of the next name are those of the last one."""
+    pairs = enumerate(zip(folders, trail, strict=False))
+    return next((at for at, (folder, last) in pairs if folder != last[0]), min(len(folders), len(trail)))
+
+
 def _bases(text: str, home: str) -> list[str]:
-    if os.path.isabs(text):
+    if os.path.isabs(text) or is_remote(text):
         return [""]
-    return ["."] if os.path.abspath(home) == os.getcwd() else [".", home]
+    return ["."] if not is_remote(home) and os.path.abspath(home) == os.getcwd() else [".", home]
 
 
 def _beside(base: str, text: str) -> str:
@@ -449,10 +618,16 @@ def _check_folder(name: str) -> None:
         raise UsageError(f"No input found: the folder {printable(name)} cannot be read: {error.strerror}.") from error
 
 
+def _check_bucket(uri: str) -> None:
+    """Raise as `require_listing`, but where objects may be readable that cannot be listed."""
+    with suppress(OSError):
+        require_listing(uri)
+
+
 def _refuse_scheme(name: str) -> None:
     found = _SCHEME.match(name)
-    if found and not os.path.lexists(name):
+    if found and not is_remote(name) and not os.path.lexists(name):
         raise UsageError(
-            f"{printable(name)}: {found[1]}:// inputs are not supported yet by this version. "
-            "Copy the files to a local folder and name that."
+            f"{printable(name)}: {found[1]}:// inputs are not supported by this version, only "
+            f"{', '.join(f'{scheme}://' for scheme in SCHEMES)} and local names. Copy the files to one of these."
         )

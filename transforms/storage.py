@@ -21,6 +21,7 @@ from io import BytesIO
 from typing import BinaryIO
 
 from schemas.errors import ItemError, RunError
+from schemas.records import version
 from transforms.buckets import objects
 from transforms.buckets.names import is_remote
 
@@ -80,6 +81,11 @@ class State:
     size: int
     mtime_ns: int
     etag: str | None = None
+
+    @property
+    def version(self) -> str:
+        """What changes whenever the content does; an object's time is told more exactly by a listing than alone."""
+        return version(self.mtime_ns, self.etag)
 
 
 def state_of(uri: str) -> State | None:

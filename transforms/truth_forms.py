@@ -16,7 +16,7 @@ import polars as pl
 
 from schemas.errors import ItemError, UsageError
 from transforms.readers.json_parts import parts
-from transforms.source import list_inputs
+from transforms.source import is_folder, list_inputs, real_name
 from transforms.storage import opened, printable, read_bytes
 
 Form = Literal["csv", "folders", "coco"]
@@ -91,7 +91,7 @@ _PART_ROWS = 20_000
 
 def form_of(where: str) -> Form:
     """Tell the form of the truth by its content. Raises ItemError, or UsageError for an empty file."""
-    if os.path.isdir(where):  # noqa: PTH112
+    if is_folder(where):
         return "folders"
     with opened(where) as file:
         head = file.read(_HEAD_BYTES)
@@ -105,7 +105,7 @@ def form_of(where: str) -> Form:
 
 def read_folders(where: str, canonical: Canonical) -> pl.DataFrame:
     """Return a row a file: its label is the nearest folder that names one, else the folder that it lies in."""
-    own = os.path.basename(os.path.realpath(where))  # noqa: PTH119
+    own = os.path.basename(real_name(where))  # noqa: PTH119
     known: dict[str, str] = {}
     names, labels = [], []
     for file in list_inputs([where], None).files:
@@ -346,8 +346,9 @@ def read_coco(where: str, left_out: Counter[str]) -> pl.DataFrame:
 
 def _coco_items(where: str) -> Iterator[tuple[str, Any]]:
     with opened(where) as file:
-        if os.fstat(file.fileno()).st_size > MAX_COCO_BYTES:
+        if file.seek(0, os.SEEK_END) > MAX_COCO_BYTES:
             raise _too_large(where, MAX_COCO_BYTES)
+        file.seek(0)
         try:
             for key, some in parts(file, ("images", "annotations", "categories")):
                 yield from ((key, element) for element in some)

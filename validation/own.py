@@ -22,9 +22,9 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
 from schemas.errors import RunError, UsageError
 from schemas.reasons import Outcome
@@ -128,7 +128,14 @@ class Own:
     expectations: tuple[One, ...]
 
 
-def read_own(path: Path, labels: tuple[str, ...]) -> Own:
+class File(Protocol):
+    """Where a suite is read from: a `pathlib.Path`, or what can be opened like one."""
+
+    def open(self, mode: Literal["rb"]) -> AbstractContextManager[BinaryIO]:
+        """Open it for reading."""
+
+
+def read_own(path: File, labels: tuple[str, ...]) -> Own:
     """Read a suite; `labels` are those that the tables' p_ columns are made of.
 
     Raises UsageError, naming the file and the expectation, where it is no suite that can be evaluated here. Takes
@@ -245,7 +252,7 @@ def _texts(frame: "pd.DataFrame") -> list[str]:
     return [json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: File) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)

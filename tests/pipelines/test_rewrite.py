@@ -16,9 +16,10 @@ import pyarrow as pa
 import pytest
 
 from pipelines import rewrite as job
+from pipelines.committed import Committed
 from pipelines.dataset import Dataset, Manifest
 from pipelines.epochs import one_writer
-from pipelines.planning import Committed, Plan, Planner, pending, take_up
+from pipelines.planning import Plan, Planner, pending, take_up
 from pipelines.rewrite import RewritePlan, chunks, read_tables, rewrite, rewriting, unfinished_videos
 from schemas.errors import RunError, UsageError
 from schemas.layout import PLANS, epoch_file

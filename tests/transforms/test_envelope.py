@@ -40,6 +40,14 @@ def _read(envelope: Envelope, root: str = "/") -> Arrival:
     return arrival
 
 
+def test_a_reference_to_an_object_is_its_uri() -> None:
+    """As it is listed: keys stand unescaped."""
+    uri = "s3://raw/2026/a b%20?#é.jpg"
+    envelope = of_reference(Reference(uri))
+    record = Record("frames", 0, 0, NOW_MS, envelope.key, envelope.value, envelope.headers)
+    assert [each.uri for each in arrivals(record, AllowedRoots.of(["s3://raw"]))] == [uri]
+
+
 def _encoded(form: str) -> bytes:
     out = io.BytesIO()
     Image.fromarray(picture(1)).save(out, form)

@@ -142,15 +142,30 @@ def test_objects_are_followed_inside_the_allowed_buckets_alone() -> None:
     """A prefix ends at a slash, and no step leads out of it."""
     allowed = AllowedRoots.of(["s3://raw/2026"])
     assert allowed.resolve("s3://raw/2026/a b.jpg") == "s3://raw/2026/a b.jpg"
-    for uri in ("s3://raw/2026-secret/a.jpg", "s3://raw/2026/../b.jpg", "s3://raw2/2026/a.jpg", "gs://raw/2026/a.jpg"):
+    for plain in ("s3://raw/2026/%2e%2e/b.jpg", "s3://raw/2026/..a/b?c#d.jpg", "s3://raw/2026/x?/y.jpg"):
+        assert allowed.resolve(plain) == plain  # letters of a name
+    for uri in (
+        *("s3://raw/2026-secret/a.jpg", "s3://raw2/2026/a.jpg", "gs://raw/2026/a.jpg", "S3://raw/2026/a.jpg"),
+        *("s3://raw/2026", "s3://raw//2026/a.jpg", "s3://raw/2026/../b.jpg", "s3://raw/2026/./b.jpg"),
+        *(
+            "s3://raw/2026//b.jpg",
+            "s3://raw/2026/x?/../../b.jpg",
+            "s3://raw/2026/#/../../b.jpg",
+            "s3://raw/2026/a\n.jpg",
+        ),
+    ):
         with pytest.raises(ItemError, match="no root"):
             allowed.resolve(uri)
+    assert AllowedRoots.of(["s3://raw/2026/", "s3://raw"]).prefixes == ("s3://raw/2026/", "s3://raw/")
 
 
 def test_a_root_that_is_not_there_is_misuse(tmp_path: Path) -> None:
     """A typing mistake must not turn every reference into a failure."""
     with pytest.raises(UsageError, match="folder that is there"):
         AllowedRoots.of([str(tmp_path / "nowhere")])
+    for wrong in ("http://host/a", "s3://", "s3://b_*d!/a", "s3://raw/2026/../b", "s3://raw//2026"):
+        with pytest.raises(UsageError, match="expected"):
+            AllowedRoots.of([wrong])
 
 
 def test_an_upload_to_a_bucket_is_a_reference() -> None:

@@ -215,11 +215,11 @@ def test_an_input_that_is_not_there_is_said_at_once(here: Path, missing: str) ->
 def test_no_input_and_other_storage_are_explained(here: Path) -> None:
     with pytest.raises(UsageError, match="--input"):
         list_inputs([], None)
-    for uri in ("s3://bucket/a", "gs://bucket/*.jpg", "kafka://host/topic"):
-        with pytest.raises(UsageError, match="not supported yet"):
+    for uri in ("http://host/a", "S3://bucket/*.jpg", "kafka://host/topic"):
+        with pytest.raises(UsageError, match="not supported by this version, only s3://"):
             list_inputs([uri], None)
-    Path("list.txt").write_text("s3://bucket/a.jpg\n")
-    with pytest.raises(UsageError, match="not supported yet"):
+    Path("list.txt").write_text("http://bucket/a.jpg\n")
+    with pytest.raises(UsageError, match="not supported"):
         list_inputs(["@list.txt"], None)
 
 

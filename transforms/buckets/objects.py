@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, BinaryIO
 
 import obstore
 from obstore import exceptions as told
 
-from transforms.buckets.faults import Away, fault
+from transforms.buckets.faults import Away, fault, status_of
 from transforms.buckets.names import Bucket, join, split, why_not_a_key
 from transforms.buckets.stores import FIRST_ANSWER_S, PATIENCE_S, store_of
 
@@ -149,7 +150,7 @@ def create(uri: str, data: bytes) -> bool:
                 found = _found(uri)
                 if found is None:
                     raise
-                return found == data
+                return found.data == data
     raise AssertionError
 
 
@@ -167,10 +168,9 @@ def replace(uri: str, data: bytes, etag: str) -> str | None:
                 found = _found(uri)
                 if found is None:
                     return None
-                entry = head(uri)
-                if found == data:
-                    return entry.etag
-                if entry.etag != etag:
+                if found.data == data:
+                    return found.etag
+                if found.etag != etag:
                     return None
                 raise
     raise AssertionError
@@ -194,11 +194,13 @@ def walk(folder: str, after: str = "") -> Iterator[list[Entry]]:
     """
     bucket, prefix = split(folder)
     key = prefix.strip("/")
-    last, pages = after, None
+    pages, end = None, None
     while True:
         for attempt in _attempts(folder, "list"):
             with attempt:
-                pages = pages or store_of(bucket).list(f"{key}/" if key else None, offset=last or None, chunk_size=1000)
+                if pages is None:
+                    offset = after if end is None else behind(folder, end)
+                    pages = store_of(bucket).list(f"{key}/" if key else None, offset=offset or None, chunk_size=1000)
                 try:
                     page = next(pages, None)
                 except Exception:
@@ -207,8 +209,26 @@ def walk(folder: str, after: str = "") -> Iterator[list[Entry]]:
         if page is None:
             return
         if page:
-            last = page[-1]["path"]
-            yield [_entry(each) for each in page]
+            entries = [_entry(each) for each in page]
+            end = entries[-1]
+            yield entries
+
+
+def behind(folder: str, end: Entry) -> str:
+    """Return the key behind which a listing of `folder` goes on that came to `end`.
+
+    A marker, an empty object called `name/`, is listed without its slash; names that sort between the two came before.
+    """
+    return end.key if end.size or why_not_a_key(end.key) or is_object(folder, end) else f"{end.key}/"
+
+
+def is_object(folder: str, entry: Entry) -> bool:
+    """Say whether an empty entry is what its name says, and not the marker `name/`; both may be there."""
+    try:
+        there = head(uri_of(folder, entry.key))
+    except OSError as error:
+        return error.errno != errno.ENOENT
+    return (there.size, there.etag) == (entry.size, entry.etag)
 
 
 def level(folder: str) -> tuple[list[Entry], list[str]]:
@@ -240,14 +260,24 @@ def require_bucket(uri: str) -> None:
             raise
 
 
-def uri_of(bucket: Bucket, key: str) -> str:
-    """Return the uri of a key."""
-    return join(str(bucket), key)
+def uri_of(near: str, key: str) -> str:
+    """Return the uri of a key in the bucket of the uri `near`."""
+    return join(str(split(near)[0]), key)
 
 
-def _found(uri: str) -> bytes | None:
+@dataclass(frozen=True)
+class _Found:
+    """An object's bytes and etag, of one answer."""
+
+    data: bytes
+    etag: str | None
+
+
+def _found(uri: str) -> _Found | None:
     try:
-        return read(uri, None, lambda size: None)
+        with _asking(uri, "read") as (bucket, key):
+            got = obstore.get(store_of(bucket), key)
+            return _Found(got.bytes().to_bytes(), got.meta["e_tag"])
     except FileNotFoundError:
         return None
 
@@ -302,7 +332,7 @@ def _part(bucket: Bucket, key: str, offset: int, length: int) -> bytes:
     try:
         return obstore.get_range(store_of(bucket), key, start=offset, length=length).to_bytes()
     except told.BaseError as error:
-        if "416" in str(error) or "range" in str(error).lower():
+        if status_of(error) == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return b""  # it begins behind the end
         raise
 

@@ -6,8 +6,10 @@ because it would carry its secrets there; and no process may fork once it has us
 """
 
 import os
+import re
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -69,9 +71,11 @@ def _made(bucket: Bucket, patience_s: int) -> ObjectStore:
         if bucket.scheme == "s3":
             return _s3(bucket.name, retry)
         if bucket.scheme == "gs":
+            _require_address(os.environ.get("GOOGLE_BASE_URL", ""))
             plain = os.environ.get("GOOGLE_BASE_URL", "") + os.environ.get("GOOGLE_SERVICE_ACCOUNT_KEY", "")
             return GCSStore(bucket.name, client_options=_client("http://" in plain), retry_config=retry)
         endpoint = os.environ.get("AZURE_ENDPOINT") or os.environ.get("AZURE_STORAGE_ENDPOINT") or ""
+        _require_address(endpoint)
         return AzureStore(bucket.name, client_options=_client(endpoint.startswith("http://")), retry_config=retry)
     except (BaseError, ValueError, TypeError) as error:
         reason = str(error).split("\n", 1)[0][:300]
@@ -82,8 +86,22 @@ def _client(allow_http: bool) -> Any:
     return {**_CLIENT, "allow_http": allow_http}
 
 
-def _s3(name: str, retry: Any) -> ObjectStore:
-    """Return a store as the AWS command line would find it: environment first, then the profile."""
+@dataclass(frozen=True)
+class S3Settings:
+    """Where S3 is for this user, and as whom.
+
+    `is_virtual` has the bucket in the host's name; `is_open` signs nothing, for a bucket that is open to all.
+    """
+
+    session: Any
+    endpoint: str
+    region: str
+    is_virtual: bool
+    is_open: bool
+
+
+def s3_settings() -> S3Settings:
+    """Return what the AWS command line would find: environment first, then the profile. Raises UsageError."""
     import botocore.exceptions
     import botocore.session
 
@@ -95,23 +113,55 @@ def _s3(name: str, retry: Any) -> ObjectStore:
     services = session.full_config.get("services", {}).get(profile.get("services", ""), {})
     told = {**profile, **_section(services, "s3")}
     env = os.environ
-    endpoint = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or told.get("endpoint_url") or ""
-    region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or profile.get("region") or "us-east-1"
     style = _section(profile, "s3").get("addressing_style", "")
-    virtual = env.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true" if style == "virtual" else "").lower() == "true"
-    more: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
-    if env.get("AWS_SKIP_SIGNATURE", "").lower() == "true":  # a bucket that is open to all
+    return S3Settings(
+        session,
+        env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or told.get("endpoint_url") or "",
+        env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or profile.get("region") or "us-east-1",
+        env.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true" if style == "virtual" else "").lower() == "true",
+        env.get("AWS_SKIP_SIGNATURE", "").lower() == "true",
+    )
+
+
+def s3_client() -> Any:
+    """Return botocore's client, for what the other library cannot ask. Raises UsageError, and what botocore raises."""
+    from botocore import UNSIGNED
+    from botocore.config import Config
+
+    found = s3_settings()
+    config = Config(
+        signature_version=UNSIGNED if found.is_open else None,
+        s3={"addressing_style": "virtual" if found.is_virtual else "path"},
+        retries={"mode": "standard", "total_max_attempts": 8},  # with pauses of up to 20 s
+        connect_timeout=5,
+        read_timeout=15,
+    )
+    return found.session.create_client(
+        "s3", region_name=found.region, endpoint_url=found.endpoint or None, config=config
+    )
+
+
+def _s3(name: str, retry: Any) -> ObjectStore:
+    found = s3_settings()
+    _require_address(found.endpoint)
+    more: dict[str, Any] = {"endpoint": found.endpoint} if found.endpoint else {}
+    if found.is_open:
         more["skip_signature"] = True
     else:
-        more["credential_provider"] = _Credentials(session)
+        more["credential_provider"] = _Credentials(found.session)
     return S3Store(
         name,
-        region=region,
-        virtual_hosted_style_request=virtual,
-        client_options=_client(endpoint.startswith("http://")),
+        region=found.region,
+        virtual_hosted_style_request=found.is_virtual,
+        client_options=_client(found.endpoint.startswith("http://")),
         retry_config=retry,
         **more,
     )
+
+
+def _require_address(endpoint: str) -> None:
+    if endpoint and not re.match(r"https?://[^/\s]", endpoint):
+        raise UsageError(f"the endpoint {endpoint!r} is no http:// or https:// address")
 
 
 def _section(told: Mapping[str, Any], name: str) -> Mapping[str, Any]:

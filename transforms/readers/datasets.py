@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import polars as pl
@@ -13,7 +13,9 @@ from schemas.raw import CHUNK_ROWS, RAW, Facts, Source
 from schemas.reasons import Outcome
 from transforms.encoding import given, json_of
 from transforms.manifests import read_standing
+from transforms.places import Place, place
 from transforms.readers.rows import Options, json_object
+from transforms.shards import scan_shards
 from transforms.storage import printable, read_bytes
 
 MAX_MANIFEST_BYTES = 256 * 2**20
@@ -47,7 +49,7 @@ def is_one(head: bytes, name: str) -> bool:
 
 def is_dataset(folder: str) -> bool:
     """Say whether a folder is a data set of ours."""
-    return (Path(folder) / MANIFESTS).is_dir()
+    return (place(folder) / MANIFESTS).is_dir()
 
 
 def source_of(folder: str, name: str) -> Source:
@@ -55,7 +57,7 @@ def source_of(folder: str, name: str) -> Source:
     names = [
         path for _, told in _manifests(folder) for table in ("annotations", "images") for path in _paths(told, table)
     ]
-    return Source("parquet", name, folder, tuple(str(Path(folder) / path) for path in names), tuple(names))
+    return Source("parquet", name, folder, tuple(str(place(folder) / path) for path in names), tuple(names))
 
 
 def read(source: Source, facts: Facts, options: Options) -> Iterator[pl.DataFrame]:
@@ -122,7 +124,7 @@ def _manifests(folder: str) -> list[tuple[int, Mapping[str, Any]]]:
     return read_standing(folder, _manifest)
 
 
-def _manifest(path: Path) -> Mapping[str, Any]:
+def _manifest(path: Place) -> Mapping[str, Any]:
     try:
         return dict(json.loads(read_bytes(str(path), MAX_MANIFEST_BYTES)))
     except (ItemError, ValueError, TypeError) as error:
@@ -145,9 +147,9 @@ def _paths(told: Mapping[str, Any], table: str) -> list[str]:
 
 def _table(source: Source, path: str, wanted: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """Return one file's columns, null where it was made without, and `row`, the number of each row."""
-    place = str(Path(source.where) / path)
+    file = str(place(source.where) / path)
     try:
-        rows = pl.scan_parquet(place, glob=False)
+        rows = scan_shards([file])
         known = rows.collect_schema()
         columns = (pl.col(name) if name in known else pl.lit(None).alias(name) for name in wanted if name != "row")
         lists = [name for name, kind in known.items() if name in wanted and isinstance(kind, pl.Array)]  # before 0.3
@@ -161,7 +163,7 @@ def _table(source: Source, path: str, wanted: Mapping[str, pl.DataType]) -> pl.D
         )
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).partition("\n")[0][:200]
-        raise UsageError(f"{printable(place)} cannot be read ({reason}): restore it from a copy.") from None
+        raise UsageError(f"{printable(file)} cannot be read ({reason}): restore it from a copy.") from None
 
 
 def _standing(rows: pl.DataFrame, back: pl.Series) -> pl.DataFrame:

@@ -10,20 +10,26 @@ other text is named with what it looks like.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
+from itertools import islice
 from typing import Any
 
 import polars as pl
 
 from schemas.errors import ItemError, UsageError
+from schemas.layout import MANIFESTS
 from schemas.raw import Facts, Form, Source
+from transforms.buckets.listing import objects_below, require_listing
+from transforms.buckets.names import is_remote, join, split
 from transforms.readers.datasets import is_dataset, source_of
 from transforms.readers.json_parts import paths
 from transforms.readers.rows import Options
 from transforms.readers.strangers import belongs, content_of, looks_like
-from transforms.storage import opened, printable
+from transforms.source import is_folder, real_name
+from transforms.storage import opened, printable, state_of
 
 HEAD_BYTES = 1 << 16
 """So much of a file tells its format."""
@@ -64,6 +70,7 @@ PICTURES = frozenset(
 """The extensions of pictures and videos, which are not opened here."""
 
 _TABLES = frozenset({".csv", ".tsv", ".tab", ".psv"})
+_ASKED_AT_ONCE = 32
 _LITTER = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"})  # hidden files of other systems
 
 
@@ -107,7 +114,7 @@ def sources_of(inputs: Sequence[str], form: Form | None, exclude: str | None) ->
     """
     if not inputs:
         raise UsageError("No input found: name a label file, a folder of them, or a data set with --input.")
-    search = _Search(form, os.path.realpath(exclude) if exclude is not None else None)
+    search = _Search(form, real_name(exclude) if exclude is not None else None)
     for name in inputs:
         search.take(name)
     return search.finished()
@@ -130,22 +137,38 @@ class _Search:
         self._found = Found()
         self._seen: set[str] = set()  # keys of the label files that were taken, and real paths of folders
         self._named: dict[tuple[Form, str], list[_File]] = {}  # files of one picture that were named one by one
+        self._heads: dict[str, bytes | ItemError] = {}  # how the next files of a bucket begin
 
     def take(self, name: str) -> None:
         """Take in one input."""
         if not name or "\0" in name:
             raise UsageError(f"No input found: {printable(name)!r} names no file or folder.")
-        if self._is_output(os.path.realpath(name)):
+        if self._is_output(real_name(name)):
             raise UsageError(
                 f"The input {printable(name)} lies in the output folder, which is never read as input. "
                 "Choose another --output."
             )
-        if os.path.isdir(name):
+        if is_remote(name):
+            self._take_remote(name)
+        elif os.path.isdir(name):
             self._take_folder(name)
         elif os.path.lexists(name):
             self._take_file(name)
         else:
             raise UsageError(f"No input found: {printable(name)} is not there (looked in {printable(os.getcwd())}).")
+
+    def _take_remote(self, name: str) -> None:
+        refused = ""
+        try:
+            require_listing(real_name(name))
+        except OSError as error:  # to read an object by its name takes another right
+            refused = f": {error.strerror}"
+        if not refused and is_folder(name):
+            self._take_folder(name)
+        elif split(name)[1] and not name.endswith("/") and state_of(name):
+            self._take_file(name)
+        else:
+            raise UsageError(f"No input found: {printable(name)}{refused or ': nothing lies there'}.")
 
     def finished(self) -> Found:
         """Return all that was found."""
@@ -155,7 +178,7 @@ class _Search:
 
     def _take_file(self, name: str) -> None:
         folder, base = os.path.dirname(name) or ".", os.path.basename(name)
-        file = _File(name, base, f"{os.path.realpath(folder)}/{base}")
+        file = _File(name, base, f"{real_name(folder)}/{base}")
         if file.key in self._seen:
             return
         self._seen.add(file.key)
@@ -177,7 +200,7 @@ class _Search:
         top = name.rstrip("/") or "/"
         before = len(self._found.sources)
         pile = _Pile()
-        for file in self._walk(name):
+        for file in self._walk_bucket(name) if is_remote(name) else self._walk(name):
             self._sort(file, pile)
         self._found.pictures += len(pile.pictures)
         if "yolo" in pile.labels:  # a picture without labels has an empty text
@@ -203,10 +226,9 @@ class _Search:
         if self._form == "folders" or file.key in self._seen:
             return
         self._seen.add(file.key)
-        try:
-            head = _head(file.path)
-        except ItemError as error:
-            self._found.unknown.append((printable(file.path), str(error)))
+        head = self._heads.pop(file.path) if file.path in self._heads else _tried_head(file.path)
+        if isinstance(head, ItemError):
+            self._found.unknown.append((printable(file.path), str(head)))
             return
         if belongs(file.path, head):
             return
@@ -242,6 +264,32 @@ class _Search:
             bases = sorted(self._entries(path), reverse=True)
             stack += [(os.path.join(path, base.rstrip("/")), name + base, real) for base in bases]
 
+    def _walk_bucket(self, top: str) -> Iterator[_File]:
+        """Yield as `_walk` does."""
+        base = real_name(top)
+        begins = len(split(f"{base}/")[1])
+        folders: set[str] = set()
+        kept, datasets = [], dict[str, None]()
+        for name in (entry.key[begins:] for entry in objects_below(base)):
+            folder = join(base, name.rpartition("/")[0])
+            if folder in self._seen or self._is_output(join(base, name)) or not all(map(_is_shown, name.split("/"))):
+                continue
+            folders.add(folder)
+            kept.append(name)
+            above, manifests, _ = f"/{name}".partition(f"/{MANIFESTS}/")
+            if manifests:
+                datasets[above[1:]] = None
+        self._seen |= folders
+        for folder in datasets:
+            self._take_dataset(join(top, folder))
+        inside = tuple(f"{folder}/" if folder else "" for folder in datasets)
+        files = iter([_File(join(top, name), name, join(base, name)) for name in kept if not name.startswith(inside)])
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            while some := list(islice(files, 8 * _ASKED_AT_ONCE)):
+                unknown = [file.path for file in some if file.extension not in PICTURES]
+                self._heads = dict(zip(unknown, pool.map(_tried_head, unknown), strict=True))
+                yield from some
+
     def _take_dataset(self, folder: str) -> None:
         if self._form not in (None, "parquet"):
             raise UsageError(f"--format {self._form} does not fit {printable(folder)}: it is a data set of ours.")
@@ -259,7 +307,7 @@ class _Search:
             return []
 
     def _is_output(self, real: str) -> bool:
-        return self._exclude is not None and (real == self._exclude or real.startswith(self._exclude + os.sep))
+        return self._exclude is not None and (real == self._exclude or real.startswith(self._exclude + "/"))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -298,6 +346,13 @@ def _head(path: str) -> bytes:
         while (left := HEAD_BYTES - sum(map(len, parts))) and (part := file.read(left)):
             parts.append(part)
     return b"".join(parts)
+
+
+def _tried_head(path: str) -> bytes | ItemError:
+    try:
+        return _head(path)
+    except ItemError as error:
+        return error
 
 
 def _form_of(file: _File, head: bytes) -> Form | None:
@@ -345,7 +400,7 @@ def _other_coco(path: str, head: bytes) -> str | None:
     ):
         return None
     with opened(path) as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - HEAD_BYTES))
+        file.seek(max(0, file.seek(0, os.SEEK_END) - HEAD_BYTES))
         tail = file.read(HEAD_BYTES)
     if b'"bbox"' in tail and b'"segments_info"' not in tail:
         return None

@@ -19,6 +19,7 @@ from schemas.raw import Facts, Source
 from transforms.readers.rows import (
     Options,
     decoded,
+    each_file,
     frames,
     head_text,
     json_object,
@@ -69,7 +70,7 @@ def read(source: Source, facts: Facts, options: Options) -> Iterator[pl.DataFram
 
 
 def _rows(source: Source, facts: Facts) -> Iterator[tuple[Any, ...]]:
-    for path, name in zip(source.files, source.names, strict=True):
+    for path, name in each_file(source):
         try:
             rows = _xml(parsed(path), name) if _is_xml(path) else _json(_told(path), name)
         except ItemError as error:

@@ -8,6 +8,7 @@ import codecs
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,8 +18,9 @@ import orjson
 import polars as pl
 
 from schemas.errors import ItemError
-from schemas.raw import CHUNK_ROWS, RAW
-from transforms.storage import printable, read_bytes
+from schemas.raw import CHUNK_ROWS, RAW, Source
+from transforms.buckets.names import is_remote
+from transforms.storage import holding, printable, read_bytes
 
 MAX_TEXT_BYTES = 64 * 2**20
 """Largest label file of one picture, or list of classes, that is read."""
@@ -30,6 +32,7 @@ _INT32 = 2**31
 _MAX_DEPTH = 64  # of what attributes hold beyond what `orjson` takes at once
 _PART_ROWS = 5_000  # small enough to stay in the processor's cache: twice as fast as 100,000 at once
 _BLOCK_BYTES = 1 << 20
+_FETCHES = 16
 _MARK_BYTES = 4  # of the longest byte order mark
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -192,6 +195,25 @@ def _finite(value: Any, depth: int = 0) -> Any:
         case list() | tuple():
             return [_finite(member, depth + 1) for member in value]
     return value
+
+
+def each_file(source: Source) -> Iterator[tuple[str, str]]:
+    """Yield the path and the name of each file of a source; those in a bucket are fetched beforehand, some at once."""
+    files = iter(zip(source.files, source.names, strict=True))
+    with ThreadPoolExecutor(_FETCHES) as pool:
+        while some := list(islice(files, 4 * _FETCHES)):
+            remote = [path for path, _ in some if is_remote(path)]
+            fetched = zip(remote, pool.map(_small, remote), strict=True)
+            with holding({path: data for path, data in fetched if data is not None}):
+                yield from some
+
+
+def _small(path: str) -> bytes | None:
+    """Return a file's bytes; None for a large one, and for one that cannot be read: who reads it is told why."""
+    try:
+        return read_bytes(path, _BLOCK_BYTES)
+    except ItemError:
+        return None
 
 
 def encoding_of(head: bytes) -> str | None:

@@ -13,7 +13,18 @@ import polars as pl
 
 from schemas.errors import ItemError
 from schemas.raw import Facts, Source
-from transforms.readers.rows import Options, Row, frames, head_text, json_object, number, picture_name, share, whole
+from transforms.readers.rows import (
+    Options,
+    Row,
+    each_file,
+    frames,
+    head_text,
+    json_object,
+    number,
+    picture_name,
+    share,
+    whole,
+)
 from transforms.readers.xml import parsed, root_tag, value_of
 
 LABELME_SIGNS = ("<imagesize>", "<sourceAnnotation>", "<deleted>", "<segm>")
@@ -38,7 +49,7 @@ def read(source: Source, facts: Facts, options: Options) -> Iterator[pl.DataFram
 
 
 def _rows(source: Source, facts: Facts) -> Iterator[tuple[Any, ...]]:
-    for path, name in zip(source.files, source.names, strict=True):
+    for path, name in each_file(source):
         try:
             root = parsed(path)
         except ItemError as error:

@@ -22,9 +22,12 @@ import yaml
 from schemas.errors import ItemError, UsageError
 from schemas.raw import Facts, Source
 from schemas.reasons import Rule
-from transforms.readers.rows import Options, frames, head_text, json_object, read_text, text
+from transforms.buckets.names import is_remote
+from transforms.buckets.objects import level
+from transforms.readers.rows import Options, each_file, frames, head_text, json_object, read_text, text
 from transforms.readers.shapes import NO_BOX, Box, bounds
-from transforms.storage import printable
+from transforms.source import real_name
+from transforms.storage import printable, state_of
 
 MAX_LABELS_BYTES = 64 * 2**20
 """Largest text of one picture."""
@@ -138,7 +141,7 @@ class _Reader:
             facts.categories = given.names
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        for path, name in zip(self._source.files, self._source.names, strict=True):
+        for path, name in each_file(self._source):
             try:
                 told = read_text(path, MAX_LABELS_BYTES)
             except ItemError as error:
@@ -220,22 +223,25 @@ class _Names:
 
 def _nearest(folder: str, where: str) -> _Names | None:
     """Return the list in the folder or in one of the next above, none of them outside `where`."""
-    top, at = os.path.realpath(where), os.path.realpath(folder)
+    top, at = real_name(where), real_name(folder)
     for _ in range(LEVELS + 1):
-        if os.path.commonpath((top, at)) != top:
+        if not _is_within(at, top):
             return None
         for path in _lists(at):
-            if os.path.commonpath((top, os.path.realpath(path))) == top and (found := _read_list(path)).names:
+            if _is_within(real_name(path), top) and (found := _read_list(path)).names:
                 return found
         at = os.path.dirname(at)
     return None
 
 
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
 def _lists(folder: str) -> Iterator[str]:
     """Return the files of a folder that may be class lists, the surest first."""
     try:
-        with os.scandir(folder) as entries:  # there may be a million labels
-            there = {entry.name for entry in entries if entry.name in _LISTS or entry.name.endswith(".names")}
+        there = {name for name in _names_in(folder) if name in _LISTS or name.endswith(".names")}
     except OSError:
         return
     for name in sorted(there, key=lambda name: (_LISTS.index(name) if name in _LISTS else len(_LISTS), name)):
@@ -248,7 +254,15 @@ def _lists(folder: str) -> Iterator[str]:
             if key.strip() == "names":
                 # Darknet's own folder is what it is relative to, and nobody tells that.
                 told = (os.path.join(folder, value.strip()), os.path.join(folder, os.path.basename(value.strip())))
-                yield from filter(os.path.isfile, told)
+                yield from (path for path in told if state_of(path))
+
+
+def _names_in(folder: str) -> Iterator[str]:
+    if is_remote(folder):
+        yield from (entry.key.rpartition("/")[2] for entry in level(folder)[0])
+        return
+    with os.scandir(folder) as entries:  # there may be a million labels
+        yield from (entry.name for entry in entries)
 
 
 def _read(path: str) -> str:
