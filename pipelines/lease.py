@@ -32,7 +32,7 @@ _MOST_BYTES = 1 << 12
 @dataclass(frozen=True)
 class _Found:
     text: str
-    etag: str
+    mark: str
 
     @property
     def holder(self) -> str:
@@ -45,7 +45,7 @@ class Lease:
     def __init__(self, place: Prefix, name: str) -> None:
         self.uri, self.name = str(place), name.strip()
         self.lost = False
-        self._etag = ""
+        self._mark = ""
         self._count = 0
         self._ended = threading.Event()
         self._renewing = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -58,14 +58,14 @@ class Lease:
                 if objects.create(self.uri, self._told()):
                     mine = self._require_read()
                     if mine.holder == self.name:
-                        self._etag = mine.etag
+                        self._mark = mine.mark
                         break
                 continue
             if not (take_over or found.text == _NOBODY or _has_died_here(found.text)):
                 self._wait_for_the_end_of(found)
-            etag = objects.replace(self.uri, self._told(), found.etag)
-            if etag is not None:
-                self._etag = etag
+            mark = objects.replace(self.uri, self._told(), found.mark)
+            if mark is not None:
+                self._mark = mark
                 break
         self._renewing.start()
 
@@ -85,21 +85,21 @@ class Lease:
         self._ended.set()
         self._renewing.join()
         try:
-            objects.replace(self.uri, _NOBODY.encode(), self._etag)
+            objects.replace(self.uri, _NOBODY.encode(), self._mark)
         except (Away, OSError) as error:
             log.warning("the lock %s could not be let go, and lapses by itself: %s", self.uri, error)
 
     def _renew(self) -> None:
         while not self._ended.wait(RENEW_S):
             try:
-                etag = objects.replace(self.uri, self._told(), self._etag)
+                mark = objects.replace(self.uri, self._told(), self._mark)
             except (Away, OSError) as error:
                 log.warning("the lock %s cannot be renewed: %s", self.uri, error)
                 continue
-            if etag is None:
+            if mark is None:
                 self.lost = True
                 return
-            self._etag = etag
+            self._mark = mark
 
     def _wait_for_the_end_of(self, found: _Found) -> None:
         until = time.monotonic() + LAPSE_S
@@ -109,7 +109,7 @@ class Lease:
             now = self._read()
             if now is None or now.text == _NOBODY:
                 return
-            if now.etag != found.etag or now.text != found.text:
+            if now.mark != found.mark or now.text != found.text:
                 holder = now.holder.split(",")[0]
                 raise UsageError(
                     f"{self.uri.removesuffix('/_tmp/lock')} is in use by another run ({holder}): "
@@ -117,12 +117,8 @@ class Lease:
                 )
 
     def _read(self) -> _Found | None:
-        try:
-            etag = objects.head(self.uri).etag
-            data = objects.read(self.uri, (0, _MOST_BYTES), lambda size: None)
-        except FileNotFoundError:
-            return None
-        return _Found(data.decode("utf-8", "replace"), etag or "")
+        found = objects.marked(self.uri, _MOST_BYTES)
+        return None if found is None else _Found(found.data.decode("utf-8", "replace"), found.mark or "")
 
     def _require_read(self) -> _Found:
         found = self._read()

@@ -8,7 +8,7 @@ read, so that it is counted.
 """
 
 # Names are kept exactly as the user wrote them, and a million pathlib objects are slow.
-# ruff: noqa: PTH100, PTH109, PTH112, PTH113, PTH117, PTH118, PTH119, PTH120, PTH122, PTH123
+# ruff: noqa: PTH100, PTH109, PTH112, PTH113, PTH117, PTH118, PTH119, PTH120, PTH123
 
 import fnmatch
 import os
@@ -129,7 +129,8 @@ def is_skipped(name: str) -> bool:
 
 def is_text(name: str) -> bool:
     """Say whether a base name has the extension of a plain text: annotations, notes, code."""
-    return os.path.splitext(name)[1].lower() in _TEXT
+    dot = name.rfind(".")
+    return dot > 0 and name[dot:].lower() in _TEXT
 
 
 def _is_hidden(name: str) -> bool:
@@ -341,21 +342,24 @@ class _Lister:
         first = _Prefix(real(top), pattern.start if pattern else None)
         if first.states is None and not self._take_whole(first.real):
             return
-        trail: list[tuple[str, _Prefix | None]] = []  # the folders of the last name, None where it is not wanted
-        begins = len(split(join(first.real, "."))[1]) - 1
+        trail: list[_Prefix | None] = []  # the same, None where one is not wanted
+        begins, prefix = len(split(join(first.real, "."))[1]) - 1, join(top, ".")[:-1]
+        root = self._listing.roots[number]
+        last: list[str] = []  # the folders of the last name
         try:
             for entry in objects_below(first.real):
                 file_name = entry.key[begins:]
                 *folders, name = file_name.split("/")
-                same = _common(folders, trail)
-                del trail[same:]
-                for folder in folders[same:]:
-                    above = trail[-1][1] if trail else first
-                    trail.append((folder, self._prefix(above, folder, pattern) if above else None))
-                level = trail[-1][1] if trail else first
+                if folders != last:
+                    same, last = _common(folders, last), folders
+                    del trail[same:]
+                    for folder in folders[same:]:
+                        above = trail[-1] if trail else first
+                        trail.append(self._prefix(above, folder, pattern) if above else None)
+                level = trail[-1] if trail else first
                 if level is None or not self._wants(level, name, pattern):
                     continue
-                root, uri = self._listing.roots[number], join(top, file_name)
+                uri = prefix + file_name
                 if is_odd(entry):
                     yield InputFile(number, root, uri, file_name, UNREADABLE, None)
                 else:
@@ -591,10 +595,10 @@ def _split_glob(name: str) -> tuple[str, list[str]]:
     return root, [segment for segment in segments[first:] if segment not in ("", ".")]
 
 
-def _common(folders: Sequence[str], trail: Sequence[tuple[str, object]]) -> int:
+def _common(folders: Sequence[str], last: Sequence[str]) -> int:
     """Return how many folders of the next name are those of the last one."""
-    pairs = enumerate(zip(folders, trail, strict=False))
-    return next((at for at, (folder, last) in pairs if folder != last[0]), min(len(folders), len(trail)))
+    differ = (at for at, (folder, before) in enumerate(zip(folders, last, strict=False)) if folder != before)
+    return next(differ, min(len(folders), len(last)))
 
 
 def _bases(text: str, home: str) -> list[str]:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,19 +55,28 @@ def listed(root: Path, files: int) -> Iterator[InputFile]:
             yield InputFile(0, str(root), f"{root}/{name}", name, size_of(number + 1), _TIME_NS)
 
 
-def write_dataset(out: Path, root: Path, files: int, shards: int) -> None:
+State = Callable[[int], tuple[int, str]]
+"""Tells the size in bytes of a file, by its number, and its version."""
+
+
+def state_of(number: int) -> tuple[int, str]:
+    """Return the state of a file as `listed` has it."""
+    return size_of(number), str(_TIME_NS + number)
+
+
+def write_dataset(out: Path, root: str, files: int, shards: int, state: State = state_of) -> None:
     """Write what a data set of so many pictures holds, each shard a commit of its own."""
     from pipelines.roots import Roots
 
     for folder in (MANIFESTS, PLANS, TEMPORARY):
         (out / folder).mkdir(parents=True)
-    known, _ = Roots(Dataset(out)).place(str(root), "a.jpg")
+    known, _ = Roots(Dataset(out)).place(root, "a.jpg")
     for part in range(shards):
         numbers = range(files * part // shards, files * (part + 1) // shards)
         names = [name_of(number) for number in numbers]
         contents = [hashlib.sha256(name.encode()).hexdigest() for name in names]
-        sizes = [size_of(number) for number in numbers]
-        keys = [item_key(0, *told, str(_TIME_NS + n)) for *told, n in zip(names, sizes, numbers, strict=True)]
+        states = [state(number) for number in numbers]
+        keys = [item_key(0, name, *told) for name, told in zip(names, states, strict=True)]
         images = pl.DataFrame(
             {
                 "image_id": [image_id(*told) for told in zip(contents, [0] * len(names), names, strict=True)],
@@ -75,7 +84,7 @@ def write_dataset(out: Path, root: Path, files: int, shards: int) -> None:
                 "file_name": names,
                 "source_uri": [f"{root}/{name}" for name in names],
                 "sha256": contents,
-                "size_bytes": sizes,
+                "size_bytes": [size for size, _ in states],
             }
         ).with_columns(root=pl.lit(0), width=pl.lit(1920), height=pl.lit(1080), outcome=pl.lit("no_face"))
         tables = {}
@@ -158,7 +167,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="labelstream-million-") as folder:
         home = Path(folder)
         (home / "in").mkdir()
-        write_dataset(home / "out", home / "in", options.files, options.shards)
+        write_dataset(home / "out", str(home / "in"), options.files, options.shards)
         command = [sys.executable, "-m", "tests.benchmarks.planning_million", "--files", str(options.files)]
         nights = []
         for night in ("from the shards", "from what is kept"):

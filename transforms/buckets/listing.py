@@ -5,16 +5,20 @@ or '..' parts). On S3 such a page is asked for again through botocore, so that o
 """
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import datetime
 from typing import Any
 
 from schemas.errors import UsageError
+from transforms.ahead import ahead
 from transforms.buckets import objects
 from transforms.buckets.faults import Away
 from transforms.buckets.names import Bucket, split, why_not_a_key
 from transforms.buckets.objects import Entry
 from transforms.buckets.stores import s3_client
+
+_ENTRIES_AHEAD = 4000
+"""Names that are asked for while others are worked on."""
 
 
 def is_odd(entry: Entry) -> bool:
@@ -44,7 +48,7 @@ def objects_below(folder: str) -> Iterator[Entry]:
     Raises `Away`, and OSError where listing is not permitted; UsageError for an odd name in a store that is not S3.
     """
     held: Entry | None = None
-    for page in _pages(folder):
+    for page in ahead(_pages(folder), len, _ENTRIES_AHEAD):
         for entry in page:
             if held is not None and not _is_marker(folder, held, entry):
                 yield held
@@ -55,9 +59,11 @@ def objects_below(folder: str) -> Iterator[Entry]:
 
 def _is_marker(folder: str, entry: Entry, following: Entry | None) -> bool:
     """Say whether this is an empty object `name/` that stands for a folder: listed without the slash, never read."""
+    if entry.size:
+        return False
     if entry.key == split(folder)[1].strip("/"):
         return True
-    if entry.size or is_odd(entry):
+    if is_odd(entry):
         return False
     if following is not None and following.key.startswith(f"{entry.key}/"):
         return True
@@ -70,7 +76,7 @@ def _behind(folder: str, end: Entry | None) -> str:
     return "" if end is None else objects.behind(folder, end)
 
 
-def _pages(folder: str) -> Iterator[list[Entry]]:
+def _pages(folder: str) -> Generator[list[Entry], None, None]:
     end: Entry | None = None
     while True:
         try:

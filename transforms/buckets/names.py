@@ -10,7 +10,8 @@ SCHEMES = {"s3": "S3", "gs": "Google Cloud Storage", "az": "Azure Blob Storage"}
 
 _REMOTE = re.compile(rf"({'|'.join(SCHEMES)})://")
 _BUCKET = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]{1,221}")
-_ODD = re.compile(r"[\0-\x1f\x7f]")
+_CONTROL = re.compile(r"[\0-\x1f\x7f]")
+_ODD = re.compile(r"[\0-\x1f\x7f]|(?:\A|/)\.{0,2}(?:/|\Z)")
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,13 @@ def why_not_a_key(key: str) -> str:
 
     Names with empty, '.' or '..' parts mean another place wherever a key becomes a path.
     """
-    if _ODD.search(key):
+    key = key.rstrip("/")
+    if not key or not _ODD.search(key):
+        return ""
+    if _CONTROL.search(key):
         return "it has control characters"
-    parts = key.rstrip("/").split("/") if key else []
-    wrong = next((part for part in parts if part in ("", ".", "..")), None)
-    return "" if wrong is None else f"a part of it is {wrong!r}"
+    wrong = next(part for part in key.split("/") if part in ("", ".", ".."))
+    return f"a part of it is {wrong!r}"
 
 
 def join(folder: str, name: str) -> str:

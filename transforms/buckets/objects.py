@@ -6,6 +6,7 @@ until the store's patience ends.
 
 import errno
 import io
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from transforms.buckets.stores import FIRST_ANSWER_S, PATIENCE_S, store_of
 _FIRST_PART = 256 << 10
 _LARGEST_PART = 8 << 20
 _UPLOAD_PART = 16 << 20
+_BEHIND_THE_END = re.compile(r"Generic \w+ error: Wanted range starting at ")
 _OF_THE_CLIENT = (told.BaseError, FileNotFoundError, FileExistsError, PermissionError, ValueError)
 
 
@@ -147,33 +149,58 @@ def create(uri: str, data: bytes) -> bool:
                 obstore.put(store_of(bucket), key, data, mode="create", use_multipart=False)
                 return True
             except told.BaseError:
-                found = _found(uri)
+                found = marked(uri)
                 if found is None:
                     raise
                 return found.data == data
     raise AssertionError
 
 
-def replace(uri: str, data: bytes, etag: str) -> str | None:
-    """Write an object if the one that is there has this etag; return the new etag, None where it is another.
+@dataclass(frozen=True)
+class Marked:
+    """An object's bytes, and the mark by which exactly this content of it can be replaced."""
+
+    data: bytes
+    mark: str | None
+
+
+def marked(uri: str, most: int | None = None) -> Marked | None:
+    """Return an object's bytes and mark, of one answer; None where there is none, b'' for more bytes than `most`."""
+    try:
+        with _asking(uri, "read") as (bucket, key):
+            got = obstore.get(store_of(bucket), key)
+            is_wanted = most is None or got.meta["size"] <= most
+            return Marked(got.bytes().to_bytes() if is_wanted else b"", _mark(bucket, got.meta))
+    except FileNotFoundError:
+        return None
+
+
+def replace(uri: str, data: bytes, mark: str) -> str | None:
+    """Write an object if the one that is there has this mark; return the new mark, None where it is another.
 
     As for `create`, what is not a plain success is settled by reading; `data` must tell its writer.
     """
     for attempt in _attempts(uri, "write"):
         with attempt as (bucket, key):
             try:
-                result = obstore.put(store_of(bucket), key, data, mode={"e_tag": etag}, use_multipart=False)
-                return result["e_tag"] or head(uri).etag
+                swap: Any = {"version" if bucket.scheme == "gs" else "e_tag": mark}
+                return _mark(bucket, obstore.put(store_of(bucket), key, data, mode=swap, use_multipart=False))
             except (told.BaseError, FileNotFoundError):
-                found = _found(uri)
+                found = marked(uri)
                 if found is None:
                     return None
                 if found.data == data:
-                    return found.etag
-                if found.etag != etag:
+                    return found.mark
+                if found.mark != mark:
                     return None
                 raise
     raise AssertionError
+
+
+def _mark(bucket: Bucket, meta: Any) -> str | None:
+    """Return what a store tells contents apart by when one is to be replaced: Google's has generations for it."""
+    told_by_store: str | None = meta["version" if bucket.scheme == "gs" else "e_tag"]
+    return told_by_store
 
 
 def remove(uri: str) -> None:
@@ -265,23 +292,6 @@ def uri_of(near: str, key: str) -> str:
     return join(str(split(near)[0]), key)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """An object's bytes and etag, of one answer."""
-
-    data: bytes
-    etag: str | None
-
-
-def _found(uri: str) -> _Found | None:
-    try:
-        with _asking(uri, "read") as (bucket, key):
-            got = obstore.get(store_of(bucket), key)
-            return _Found(got.bytes().to_bytes(), got.meta["e_tag"])
-    except FileNotFoundError:
-        return None
-
-
 @contextmanager
 def _asking(uri: str, doing: str) -> Iterator[tuple[Bucket, str]]:
     """Turn what the client library raises inside into an error as `faults.fault` says."""
@@ -332,8 +342,8 @@ def _part(bucket: Bucket, key: str, offset: int, length: int) -> bytes:
     try:
         return obstore.get_range(store_of(bucket), key, start=offset, length=length).to_bytes()
     except told.BaseError as error:
-        if status_of(error) == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return b""  # it begins behind the end
+        if status_of(error) == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or _BEHIND_THE_END.match(str(error)):
+            return b""
         raise
 
 

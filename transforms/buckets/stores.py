@@ -34,14 +34,16 @@ _CLIENT = {
 
 _stores: dict[tuple[Bucket, int], ObjectStore] = {}
 _lock = threading.Lock()
-_is_forked = False
+_is_used = _is_forked = False
 
 
 def store_of(bucket: Bucket, patience_s: int = PATIENCE_S) -> ObjectStore:
     """Return the process's store for a bucket; nothing is asked of it yet. Raises UsageError, RunError."""
-    if _is_forked and _stores:
+    if _is_forked:
         raise RunError("this process was forked from one that used an object store: start it afresh (spawn)")
+    global _is_used
     with _lock:
+        _is_used = True
         if (bucket, patience_s) not in _stores:
             _stores[bucket, patience_s] = _made(bucket, patience_s)
         return _stores[bucket, patience_s]
@@ -55,7 +57,7 @@ def forget_stores() -> None:
 
 def _mark_forked() -> None:
     global _is_forked
-    _is_forked = True
+    _is_forked = _is_forked or _is_used
 
 
 os.register_at_fork(after_in_child=_mark_forked)
