@@ -264,7 +264,11 @@ def fingerprints(out: Path) -> dict[str, str]:
     files += [path for path in (out / "exports").rglob("*") if path.is_file()]
     found = {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     for manifest in dataset.manifests:
-        told = {key: value for key, value in manifest.told.items() if key not in ("seconds", "committed_at", "roots", "writer")}
+        told = {
+            key: value
+            for key, value in manifest.told.items()
+            if key not in ("seconds", "committed_at", "roots", "writer")
+        }
         found[f"manifest {manifest.epoch}"] = json.dumps(told, sort_keys=True)
     summary = json.loads((out / "report" / "summary.json").read_bytes())
     for name in ("this_run", "steps"):

@@ -121,4 +121,4 @@ def _odd_pages(bucket: Bucket, folder: str, after: str) -> Iterator[list[Entry]]
 def _entry(told: Any) -> Entry:
     moment: datetime = told["LastModified"]
     ns = int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
-    return Entry(told["Key"].removesuffix("/"), told["Size"], ns, told.get("ETag"))
+    return Entry(told["Key"].removesuffix("/"), told["Size"], ns, told.get("ETag") or None)

@@ -350,4 +350,4 @@ def _part(bucket: Bucket, key: str, offset: int, length: int) -> bytes:
 def _entry(meta: Any) -> Entry:
     moment = meta["last_modified"]
     ns = int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
-    return Entry(meta["path"], meta["size"], ns, meta["e_tag"])
+    return Entry(meta["path"], meta["size"], ns, meta["e_tag"] or None)
