@@ -25,6 +25,7 @@ LAPSE_S = 20.0
 """How long a lock stands unchanged before its holder is taken for dead, in seconds."""
 
 _LOOK_S = 0.5
+_GOODBYE_S = 10.0
 _NOBODY = "nobody\n"
 _MOST_BYTES = 1 << 12
 
@@ -83,16 +84,19 @@ class Lease:
     def release(self) -> None:
         """Let the lock go, if it is still held."""
         self._ended.set()
-        self._renewing.join()
+        self._renewing.join(_GOODBYE_S)
+        if self._renewing.is_alive():
+            return  # it waits for a store that is away: the lock lapses by itself
         try:
-            objects.replace(self.uri, _NOBODY.encode(), self._mark)
+            if objects.replace(self.uri, _NOBODY.encode(), self._mark) is None and (mark := self._own_mark()):
+                objects.replace(self.uri, _NOBODY.encode(), mark)
         except (Away, OSError) as error:
             log.warning("the lock %s could not be let go, and lapses by itself: %s", self.uri, error)
 
     def _renew(self) -> None:
         while not self._ended.wait(RENEW_S):
             try:
-                mark = objects.replace(self.uri, self._told(), self._mark)
+                mark = objects.replace(self.uri, self._told(), self._mark) or self._own_mark()
             except (Away, OSError) as error:
                 log.warning("the lock %s cannot be renewed: %s", self.uri, error)
                 continue
@@ -100,6 +104,11 @@ class Lease:
                 self.lost = True
                 return
             self._mark = mark
+
+    def _own_mark(self) -> str | None:
+        """Return the lock's mark if it is held still: of a renewal that was done the answer may never have come."""
+        found = self._read()
+        return found.mark if found is not None and found.holder == self.name else None
 
     def _wait_for_the_end_of(self, found: _Found) -> None:
         until = time.monotonic() + LAPSE_S

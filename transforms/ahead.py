@@ -14,14 +14,28 @@ def ahead(items: Generator[T, None, None], size_of: Callable[[T], int], most_byt
     The thread waits while what is made and not yet taken has `most_bytes` bytes or more by `size_of`. What it raises is
     raised here, behind the items that came before. When the caller stops early, `items` is closed.
     """
-    shelf = _Shelf[T](size_of, most_bytes)
-    worker = threading.Thread(target=shelf.fill, args=(items,), name="ahead", daemon=True)
-    worker.start()
+    begun = Ahead(items, size_of, most_bytes)
     try:
-        yield from shelf.taken()
+        yield from begun
     finally:
-        shelf.close()
-        worker.join()
+        begun.close()
+        begun.worker.join()
+
+
+class Ahead(Generic[T]):
+    """`items`, which a thread begins to make at once; see `ahead`. Close it when no more are wanted."""
+
+    def __init__(self, items: Generator[T, None, None], size_of: Callable[[T], int], most: int) -> None:
+        self._shelf = _Shelf[T](size_of, most)
+        self.worker = threading.Thread(target=self._shelf.fill, args=(items,), name="ahead", daemon=True)
+        self.worker.start()
+
+    def __iter__(self) -> Iterator[T]:
+        return self._shelf.taken()
+
+    def close(self) -> None:
+        """Let the thread end with the item at which it works."""
+        self._shelf.close()
 
 
 class _Shelf(Generic[T]):

@@ -5,12 +5,14 @@ or '..' parts). On S3 such a page is asked for again through botocore, so that o
 """
 
 import errno
+from collections import deque
 from collections.abc import Generator, Iterator
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from schemas.errors import UsageError
-from transforms.ahead import ahead
+from transforms.ahead import Ahead
 from transforms.buckets import objects
 from transforms.buckets.faults import Away
 from transforms.buckets.names import Bucket, split, why_not_a_key
@@ -18,7 +20,14 @@ from transforms.buckets.objects import Entry
 from transforms.buckets.stores import s3_client
 
 _ENTRIES_AHEAD = 4000
-"""Names that are asked for while others are worked on."""
+"""Names of a folder that are asked for while others are worked on."""
+
+_FOLDERS_AT_ONCE = 8
+
+_FEW_FOLDERS = 16
+"""A folder with fewer folders than these is looked into further, to have enough to ask for at once."""
+
+_DEEPEST = 6
 
 
 def is_odd(entry: Entry) -> bool:
@@ -48,7 +57,7 @@ def objects_below(folder: str) -> Iterator[Entry]:
     Raises `Away`, and OSError where listing is not permitted; UsageError for an odd name in a store that is not S3.
     """
     held: Entry | None = None
-    for page in ahead(_pages(folder), len, _ENTRIES_AHEAD):
+    for page in _pages(folder):
         for entry in page:
             if held is not None and not _is_marker(folder, held, entry):
                 yield held
@@ -76,7 +85,69 @@ def _behind(folder: str, end: Entry | None) -> str:
     return "" if end is None else objects.behind(folder, end)
 
 
-def _pages(folder: str) -> Generator[list[Entry], None, None]:
+def _pages(folder: str) -> Iterator[list[Entry]]:
+    """Yield the pages of a folder in order, while the next ones are asked for: several at once where it has folders."""
+    running: deque[list[list[Entry]] | Ahead[list[Entry]]] = deque()
+    most = 1  # who looks for a first name only does not want the rest
+    try:
+        for part in _parts(folder, 0):
+            running.append([part] if isinstance(part, list) else Ahead(_in_turn(part), len, _ENTRIES_AHEAD))
+            if len(running) == most:
+                yield from running.popleft()
+                most = _FOLDERS_AT_ONCE
+        while running:
+            yield from running.popleft()
+    finally:
+        for each in running:
+            if isinstance(each, Ahead):
+                each.close()
+
+
+def _parts(folder: str, depth: int) -> Iterator[str | list[Entry]]:
+    """Yield what a folder consists of, in order: the uris of folders, to be listed whole, and entries between these.
+
+    Of a store that is not S3, and of a folder that is large and flat, that is the folder itself.
+    """
+    bucket, _ = split(folder)
+    if bucket.scheme != "s3" or depth == _DEEPEST:
+        yield folder
+        return
+    page = _level(bucket, folder)
+    entries = [_entry(told) for told in page.get("Contents", ())]
+    below = [told["Prefix"] for told in page.get("CommonPrefixes", ())]
+    is_flat = page["IsTruncated"] or not (below or entries)
+    if is_flat or any(why_not_a_key(name) for name in (*below, *(entry.key for entry in entries))):
+        yield folder
+        return
+    named: list[tuple[str, Entry | None]] = [(name, None) for name in below]
+    named += [(told["Key"], entry) for told, entry in zip(page.get("Contents", ()), entries, strict=True)]
+    held: list[Entry] = []
+    for name, entry in sorted(named, key=itemgetter(0)):
+        if entry is not None:
+            held.append(entry)
+            continue
+        if held:
+            yield held
+            held = []
+        inner = objects.uri_of(folder, name.rstrip("/"))
+        yield from _parts(inner, depth + 1) if len(below) < _FEW_FOLDERS else (inner,)
+    if held:
+        yield held
+
+
+def _level(bucket: Bucket, folder: str) -> Any:
+    """Return the first page of what lies directly in a folder, as botocore tells it. Raises `Away`, OSError."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    prefix = split(folder)[1].strip("/")
+    try:
+        return s3_client().list_objects_v2(Bucket=bucket.name, Prefix=f"{prefix}/" if prefix else "", Delimiter="/")
+    except (BotoCoreError, ClientError, ValueError):
+        return {"IsTruncated": True}  # the other client tells what is wrong
+
+
+def _in_turn(folder: str) -> Generator[list[Entry], None, None]:
+    """Yield the pages of a folder one after the other."""
     end: Entry | None = None
     while True:
         try:

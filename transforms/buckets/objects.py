@@ -40,8 +40,10 @@ class Entry:
 
 def head(uri: str) -> Entry:
     """Return what is known of an object without reading it."""
-    with _asking(uri, "read") as (bucket, key):
-        return _entry(obstore.head(store_of(bucket), key))
+    for attempt in _attempts(uri, "read"):
+        with attempt as (bucket, key):
+            return _entry(obstore.head(store_of(bucket), key))
+    raise AssertionError
 
 
 def read(uri: str, span: tuple[int, int] | None, refuse: Callable[[int], None]) -> bytes:
@@ -49,19 +51,32 @@ def read(uri: str, span: tuple[int, int] | None, refuse: Callable[[int], None]) 
 
     `refuse` is called with the object's size before its bytes are fetched, and may raise.
     """
-    with _asking(uri, "read") as (bucket, key):
-        if span is not None:
-            return _part(bucket, key, *span)
-        got = obstore.get(store_of(bucket), key)
-        refuse(got.meta["size"])
-        return got.bytes().to_bytes()
+    for attempt in _attempts(uri, "read"):
+        with attempt as (bucket, key):
+            if span is not None:
+                return _part(bucket, key, *span)
+            got = obstore.get(store_of(bucket), key)
+            refuse(got.meta["size"])
+            return got.bytes().to_bytes()
+    raise AssertionError
 
 
 def blocks(uri: str) -> Iterator[bytes]:
-    """Yield an object's bytes in parts."""
-    with _asking(uri, "read") as (bucket, key):
-        for block in obstore.get(store_of(bucket), key).stream(min_chunk_size=1 << 20):
-            yield bytes(block)
+    """Yield an object's bytes in parts, always of the same content."""
+    at, size = 0, -1
+    options: Any = {}
+    for attempt in _attempts(uri, "read"):
+        with attempt as (bucket, key):
+            if at == size:
+                return
+            if at:
+                options |= {"range": {"offset": at}}
+            got = obstore.get(store_of(bucket), key, options=options)
+            size, etag = got.meta["size"], got.meta["e_tag"]
+            options = {"if_match": etag} if etag else {}
+            for block in got.stream(min_chunk_size=1 << 20):
+                at += len(block)
+                yield bytes(block)
 
 
 def open_object(uri: str) -> BinaryIO:
@@ -112,11 +127,12 @@ class _Ranges(io.RawIOBase):
         goes_on = self._at == self._begins + len(self._part)
         self._size = min(2 * self._size, _LARGEST_PART) if goes_on else _FIRST_PART
         size = min(max(self._size, wanted), self.entry.size - self._at)
-        with _asking(self.uri, "read") as (bucket, key):
-            options: Any = {"range": (self._at, self._at + size)}
-            if self.entry.etag is not None:
-                options["if_match"] = self.entry.etag
-            self._part = memoryview(obstore.get(store_of(bucket), key, options=options).bytes())
+        options: Any = {"range": (self._at, self._at + size)}
+        if self.entry.etag is not None:
+            options["if_match"] = self.entry.etag
+        for attempt in _attempts(self.uri, "read"):
+            with attempt as (bucket, key):
+                self._part = memoryview(obstore.get(store_of(bucket), key, options=options).bytes())
         self._begins = self._at
         if not self._part:
             raise OSError(errno.EIO, "the object ended before its size", self.uri)
@@ -167,12 +183,14 @@ class Marked:
 def marked(uri: str, most: int | None = None) -> Marked | None:
     """Return an object's bytes and mark, of one answer; None where there is none, b'' for more bytes than `most`."""
     try:
-        with _asking(uri, "read") as (bucket, key):
-            got = obstore.get(store_of(bucket), key)
-            is_wanted = most is None or got.meta["size"] <= most
-            return Marked(got.bytes().to_bytes() if is_wanted else b"", _mark(bucket, got.meta))
+        for attempt in _attempts(uri, "read"):
+            with attempt as (bucket, key):
+                got = obstore.get(store_of(bucket), key)
+                is_wanted = most is None or got.meta["size"] <= most
+                return Marked(got.bytes().to_bytes() if is_wanted else b"", _mark(bucket, got.meta))
     except FileNotFoundError:
         return None
+    raise AssertionError
 
 
 def replace(uri: str, data: bytes, mark: str) -> str | None:
@@ -301,15 +319,17 @@ def _asking(uri: str, doing: str) -> Iterator[tuple[Bucket, str]]:
     try:
         yield bucket, key
     except _OF_THE_CLIENT as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of a request within this one
         raise fault(error, uri, bucket, doing) from None
 
 
 class _Attempt:
-    """One try of a request. What may pass is kept to itself, unless it is the last try."""
+    """One try of a request. What may pass is kept to itself, unless patience has ended."""
 
-    def __init__(self, uri: str, doing: str, is_last: bool) -> None:
+    def __init__(self, uri: str, doing: str, until: float) -> None:
         self.asking = _asking(uri, doing)
-        self.is_last = is_last
+        self.until = until
         self.failed = False
 
     def __enter__(self) -> tuple[Bucket, str]:
@@ -319,7 +339,7 @@ class _Attempt:
         try:
             self.asking.__exit__(*raised)
         except Away as error:
-            self.failed = error.may_pass and not self.is_last
+            self.failed = error.may_pass and time.monotonic() < self.until
             if not self.failed:
                 raise
         return self.failed
@@ -330,7 +350,7 @@ def _attempts(uri: str, doing: str) -> Iterator[_Attempt]:
     until = time.monotonic() + PATIENCE_S
     pause = 0.1
     while True:
-        attempt = _Attempt(uri, doing, is_last=time.monotonic() > until)
+        attempt = _Attempt(uri, doing, until)
         yield attempt
         if not attempt.failed:
             return
