@@ -59,6 +59,7 @@ bench-gpu: ## measure the models on this machine's GPU (needs numpy, OpenCV and 
 soak: install-test ## kill tests in full, and an hour of a stream
 	$(BIN)/python -m tests.soak.kills
 	$(BIN)/python -m tests.soak.streams --write
+	$(BIN)/python -m tests.soak.buckets --write
 
 kafka: ## start a Kafka broker on localhost:9092 (Java 17, Maven; data in .kafka/)
 	@$(PYTHON) deploy/kafka/broker.py start --topics frames:2,labels:2

@@ -19,7 +19,7 @@ from pipelines.logs import configure, log, run_command
 from pipelines.memory import share_heaps
 from pipelines.recipe import effective, with_recipe
 from pipelines.requirements import require_output, require_runner, version
-from schemas.errors import UsageError
+from schemas.errors import RunError, UsageError
 from transforms.kafka.address import is_kafka
 from transforms.places import Place, place
 
@@ -378,8 +378,8 @@ def _count(inputs: list[str], output: Place) -> int:
 
     try:
         return sum(1 for _ in list_inputs(inputs, exclude=str(output)).files)
-    except UsageError:
-        return 0
+    except (UsageError, RunError, OSError):
+        return 0  # the run itself tells what is wrong
 
 
 def _require_files(listing: "Listing", inputs: list[str]) -> None:

@@ -24,7 +24,7 @@ from schemas.layout import PLANS, RECIPE, STREAM, STREAM_START, TEMPORARY, epoch
 from schemas.reasons import Outcome
 from transforms.kafka.address import Address, is_glob, is_kafka
 from transforms.places import Place as Folder
-from transforms.places import Prefix
+from transforms.places import Prefix, place
 from transforms.storage import printable
 
 T = TypeVar("T")
@@ -498,7 +498,7 @@ def files_of(dataset: Dataset, plan: InProgress | None, inputs: Sequence[str], n
     if not folders:
         return Files((), None, None, "no run has told its inputs: name --input"), None
     try:
-        if not named and any(uri.startswith("@") and not Path(uri[1:]).is_file() for uri in folders):
+        if not named and any(uri.startswith("@") and not place(uri[1:]).is_file() for uri in folders):
             raise UsageError("a list that is no file can be read once only")
         left = files_left(dataset, plan, folders)
     except UsageError as error:

@@ -75,7 +75,8 @@ def _line(what: str, text: str) -> str:
 
 def _run_text(run: Mapping[str, Any]) -> str:
     if run["alive"]:
-        return f"process {run['process']} on {run['host']} works on it since {run['since']}"
+        since = f" since {run['since']}" if run["since"] else ""  # in a bucket nothing tells it
+        return f"process {run['process']} on {run['host']} works on it{since}"
     return "none works on it" if run["alive"] is False else f"perhaps process {run['process']} on {run['host']}"
 
 

@@ -19,8 +19,9 @@ from pipelines.lease import Lease
 from schemas.errors import RunError, UsageError
 from schemas.layout import TEMPORARY
 from tests.buckets import S3
-from tests.fault_proxy import FaultProxy
+from tests.fault_proxy import FaultProxy, Kind
 from tests.stored import Stored, new_bucket, use
+from tests.transforms.buckets.test_faults import impatient
 from transforms.buckets import objects
 from transforms.places import Prefix
 
@@ -183,15 +184,16 @@ def test_a_lock_that_was_removed_is_lost(out: Prefix) -> None:
         assert not lock_of(out).is_file()
 
 
-@pytest.mark.parametrize("kind", [503, "reset", "lost"])
+@pytest.mark.parametrize(("kind", "patience_s"), [(503, 0), ("reset", 0), ("lost", 0), (503, 60)])
 def test_a_store_that_is_away_takes_no_lock(
-    out: Prefix, s3: S3, monkeypatch: pytest.MonkeyPatch, kind: int
+    out: Prefix, s3: S3, monkeypatch: pytest.MonkeyPatch, kind: Kind, patience_s: int
 ) -> None:
     """For longer than a lock stands, if nobody else came meanwhile."""
     with FaultProxy(s3.port) as proxy:
         use({"AWS_ENDPOINT_URL": proxy.address}, monkeypatch)
         with held(out) as lease:
             before = lock_of(out).read_text()
+            impatient(monkeypatch, patience_s)
             proxy.fault(kind, seconds=LAPSE_S + 0.5)
             time.sleep(LAPSE_S + 0.6)
             lease.require()
@@ -232,10 +234,8 @@ def test_of_those_that_begin_together_one_has_the_lock(bucket: Stored, s3: S3, m
             winners[0].release()
 
 
-def test_without_the_right_to_write_there_is_no_lock(
-    bucket: Stored, s3: S3, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_right_to_write_there_is_no_lock(bucket: Stored, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     """Misuse, told in one line."""
     use(s3.user(f"reads-{bucket.name}", reads=bucket.name), monkeypatch)
-    with pytest.raises(UsageError, match="cannot write to s3://.*the right to write"), one_writer(Prefix(bucket.uri)):
+    with pytest.raises(UsageError, match=r"cannot write to s3://.*the right to write"), one_writer(Prefix(bucket.uri)):
         pass

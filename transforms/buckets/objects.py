@@ -298,8 +298,9 @@ def require_bucket(uri: str) -> None:
     A store that answers, if only that it is busy, is waited for.
     """
     try:
-        with _asking(uri, "list") as (bucket, key):
-            next(store_of(bucket, FIRST_ANSWER_S).list(f"{key.rstrip('/')}/" if key else None), None)
+        for attempt in _attempts(uri, "list", FIRST_ANSWER_S):
+            with attempt as (bucket, key):
+                next(store_of(bucket, FIRST_ANSWER_S).list(f"{key.rstrip('/')}/" if key else None), None)
     except Away as error:
         if not (error.may_pass and error.is_answer):
             raise
@@ -345,9 +346,9 @@ class _Attempt:
         return self.failed
 
 
-def _attempts(uri: str, doing: str) -> Iterator[_Attempt]:
+def _attempts(uri: str, doing: str, patience_s: float | None = None) -> Iterator[_Attempt]:
     """Yield tries until one has not failed, or patience ends; most requests are repeated by the client itself."""
-    until = time.monotonic() + PATIENCE_S
+    until = time.monotonic() + (PATIENCE_S if patience_s is None else patience_s)
     pause = 0.1
     while True:
         attempt = _Attempt(uri, doing, until)
