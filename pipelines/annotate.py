@@ -373,9 +373,12 @@ def _annotate(
 
 
 def _count(inputs: list[str], output: Place) -> int:
-    """Return how many files the inputs hold, 0 where they cannot be listed twice (a list from a pipe)."""
+    """Return how many files the inputs hold; 0 where that would cost too much, or they cannot be listed twice."""
+    from transforms.buckets.names import is_remote
     from transforms.source import list_inputs
 
+    if any(is_remote(name.removeprefix("@")) for name in inputs):
+        return 0  # a listing is the larger part of a night in which little is new
     try:
         return sum(1 for _ in list_inputs(inputs, exclude=str(output)).files)
     except (UsageError, RunError, OSError):
