@@ -62,7 +62,9 @@ class Lease:
                         self._mark = mine.mark
                         break
                 continue
-            if not (take_over or found.text == _NOBODY or _has_died_here(found.text)):
+            # The lock of a folder that was copied into the bucket is nobody's here.
+            is_lease = "\nmachine " in found.text
+            if is_lease and not (take_over or _has_died_here(found.text)):
                 self._wait_for_the_end_of(found)
             mark = objects.replace(self.uri, self._told(), found.mark)
             if mark is not None:

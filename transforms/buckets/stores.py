@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from obstore.exceptions import BaseError
@@ -53,6 +54,7 @@ def forget_stores() -> None:
     """Let go of all stores, so that settings of the environment are read anew."""
     with _lock:
         _stores.clear()
+    s3_client.cache_clear()
 
 
 def _mark_forked() -> None:
@@ -125,6 +127,7 @@ def s3_settings() -> S3Settings:
     )
 
 
+@cache
 def s3_client() -> Any:
     """Return botocore's client, for what the other library cannot ask. Raises UsageError, and what botocore raises."""
     from botocore import UNSIGNED
