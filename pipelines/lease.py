@@ -62,9 +62,7 @@ class Lease:
                         self._mark = mine.mark
                         break
                 continue
-            # The lock of a folder that was copied into the bucket is nobody's here.
-            is_lease = "\nmachine " in found.text
-            if is_lease and not (take_over or _has_died_here(found.text)):
+            if not (take_over or _is_free(found.text) or _has_died_here(found.text)):
                 self._wait_for_the_end_of(found)
             mark = objects.replace(self.uri, self._told(), found.mark)
             if mark is not None:
@@ -140,6 +138,11 @@ class Lease:
     def _told(self) -> bytes:
         self._count += 1
         return f"{self.name}\nmachine {_machine()}, renewed {self._count} times\n".encode()
+
+
+def _is_free(text: str) -> bool:
+    """Tell whether a lock was let go, or came with a folder that was copied here: such a one is held by nobody."""
+    return text == _NOBODY or re.fullmatch(r"process \d{1,10}, on [^\n]*, run [0-9a-f]+\n", text) is not None
 
 
 def _has_died_here(text: str) -> bool:
