@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipelines import options as shared
 from pipelines.logs import configure, log, run_command
-from pipelines.memory import share_heaps
+from pipelines.memory import pass_over, share_heaps
 from pipelines.recipe import effective, with_recipe
 from pipelines.requirements import require_output, require_runner, version
 from schemas.errors import RunError, UsageError
@@ -345,6 +345,7 @@ def _annotate(
         epochs.collect_garbage(dataset)
         write_atomic(str(output / RECIPE), recipe)
         clock.reset()
+        pass_over()
         planner = Planner(
             dataset,
             listing.files,

@@ -133,9 +133,12 @@ def disturb(objects: int) -> None:
 def plan(out: Path, keep: bool) -> None:
     """Plan one night and print what it took, as JSON."""
     from pipelines.dataset import Dataset
+    from pipelines.memory import pass_over, share_heaps
     from pipelines.planning import Planner
     from transforms.source import list_inputs
 
+    share_heaps()  # both as the job does
+    pass_over()
     base, began = peak_mb(), time.monotonic()
     listing = list_inputs(["s3://million/"], exclude=None)
     planner = Planner(

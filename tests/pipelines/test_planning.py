@@ -341,7 +341,7 @@ def test_a_closed_folder_is_not_deleted(home: Dataset, tmp_path: Path) -> None:
     closed = InputFile(0, str(folder), f"{folder}/s", "s", UNREADABLE, None)
     found = {}
     for name in ("s", "."):
-        files = [replace(closed, file_name=name)]
+        files = [closed._replace(file_name=name)]
         mine = Planner(Dataset(home.path), files, CONFIGURATION, epoch_items=9, retry_failed=False, whole=[str(folder)])
         assert mine.missing() is None and mine.next(2) is not None and mine.next(3) is None
         told = mine.missing()

@@ -19,10 +19,10 @@ from transforms.buckets.names import Bucket, split, why_not_a_key
 from transforms.buckets.objects import Entry
 from transforms.buckets.stores import s3_client
 
-_ENTRIES_AHEAD = 4000
+_ENTRIES_AHEAD = 2000
 """Names of a folder that are asked for while others are worked on."""
 
-_FOLDERS_AT_ONCE = 8
+_FOLDERS_AT_ONCE = 6
 
 _FEW_FOLDERS = 16
 """A folder with fewer folders than these is looked into further, to have enough to ask for at once."""

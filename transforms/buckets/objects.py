@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import obstore
 from obstore import exceptions as told
@@ -28,8 +28,7 @@ _BEHIND_THE_END = re.compile(r"Generic \w+ error: Wanted range starting at ")
 _OF_THE_CLIENT = (told.BaseError, FileNotFoundError, FileExistsError, PermissionError, ValueError)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):  # made by the million: a dataclass takes three times as long
     """One listed object; `key` is its whole name in the bucket, `size` in bytes."""
 
     key: str
