@@ -157,7 +157,9 @@ def main(argv: Sequence[str]) -> int:
     if not options.input:
         raise UsageError("No input: name label files or folders with --input, or a cleaned data set with --dataset")
     options.runner = require_runner(options.runner)
-    require_output(place(options.output))
+    output = place(options.output)
+    require_output(output)
+    options.output = str(output)  # as it is joined with the names in it
     return _clean(options, beam_arguments, started)
 
 

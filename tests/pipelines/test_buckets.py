@@ -497,7 +497,7 @@ def test_labels_are_cleaned_into_a_bucket(bucket: Stored, labels: Path, capsys: 
     for root, given, output in ((labels, labels / "photos", here), (f"{bucket.uri}/given", f"{bucket.uri}/in", out)):
         own = ["--bbox-format", "xywh-pixels", "--vocabulary", f"{root}/own.toml", "--expectations", f"{root}/own.json"]
         for _ in range(2):
-            assert cleaned("--input", given, "--output", output, *own) == 0
+            assert cleaned("--input", given, "--output", f"{output}/", *own) == 0
         assert len(Dataset(output).manifests) == 1
     assert said_alike(here, out)
     told = json.loads(place(f"{out}/report/summary.json").read_bytes())
