@@ -31,7 +31,7 @@ _SCHEMA = pa.schema(
     ]
 )
 
-_NONE = pl.DataFrame(pl.from_arrow(_SCHEMA.empty_table()))
+_NONE = pl.DataFrame(schema=pl.Schema(_SCHEMA))
 
 _GROUP_ROWS = 16_384
 
