@@ -362,7 +362,7 @@ def _read(dataset: Dataset, chain: Sequence[str]) -> tuple[Records, int]:
     return Records(**columns | {"flags": columns["flags"].copy(), "seen": np.zeros(batch.num_rows, np.bool_)}), commits
 
 
-def _numbers(column: pa.Array, kind: type[np.generic]) -> NDArray[Any]:
+def _numbers(column: pa.Array, kind: Any) -> NDArray[Any]:
     """Return a column's own memory. pyarrow would load pandas for it, which is 50 MB."""
     if column.null_count:
         raise ValueError("a value is missing")
