@@ -177,7 +177,8 @@ class Committed:
         self.contents.add(manifest)
         self._learn([manifest], seen=True)
         self._mark_unfinished()
-        if not only_failures:
+        # A picture that failed meanwhile may stand again: its copies are orphans no more.
+        if not only_failures or (self.records.flags & ORPHAN).any():
             self._mark_orphans()
 
     def look(self, names: Pairs, keys: Pairs) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:

@@ -127,6 +127,16 @@ def do(out: Path, epoch: dict[str, tuple[str, int]]) -> None:
 @example([{"a.jpg": ("label", 1)}, {"b.jpg": ("copy", 1)}, {"b.jpg": ("video", 1)}, {"a.jpg": ("gone", 0)}], 9, 9)
 @example([{"a.jpg": ("label", 1), "b.jpg": ("label", 2)}, {"s/c.jpg": ("label", 3)}, {"a.jpg": ("gone", 0)}], 9, 0)
 @example([{"a.jpg": ("label", 0), "b.jpg": ("label", 0), "s/c.jpg": ("label", 1)}, {"d é.jpg": ("label", 1)}], 1, 0)
+@example(
+    [
+        {"a.jpg": ("label", 0)},
+        {"a.jpg": ("label", 1)},
+        {"a.jpg": ("fail", 0), "b.jpg": ("copy", 1)},
+        {"a.jpg": ("label", 1)},
+    ],
+    0,
+    0,
+)
 @given(plan=epochs(), kept_after=st.integers(0, 5), again_after=st.integers(0, 5))
 def test_all_ways_of_learning_agree(plan: list[dict[str, tuple[str, int]]], kept_after: int, again_after: int) -> None:
     """Commit by commit, from the shards at once, from what was kept at any time: as a scan of every shard tells."""
