@@ -136,7 +136,7 @@ def _parts(folder: str, depth: int) -> Iterator[str | list[Entry]]:
 
 
 def _level(bucket: Bucket, folder: str) -> Any:
-    """Return the first page of what lies directly in a folder, as botocore tells it. Raises `Away`, OSError."""
+    """Return the first page of what lies directly in a folder, as botocore tells it; one of a flat folder in trouble."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     prefix = split(folder)[1].strip("/")

@@ -247,7 +247,7 @@ def walk(folder: str, after: str = "") -> Iterator[list[Entry]]:
                     pages = store_of(bucket).list(f"{key}/" if key else None, offset=offset or None, chunk_size=1000)
                 try:
                     page = next(pages, None)
-                except Exception:
+                except Exception:  # a listing that has failed cannot be gone on with, whatever it was
                     pages = None
                     raise
         if page is None:
